@@ -1,0 +1,87 @@
+//! The command line as plain structs. Parsing touches nothing; see the commands for what is made of it.
+
+mod key;
+mod media;
+mod options;
+mod policy;
+#[cfg(test)]
+mod tests;
+mod volume;
+
+pub use key::*;
+pub use media::*;
+pub use options::*;
+pub use policy::*;
+pub use volume::*;
+
+use clap::{Parser, Subcommand};
+
+use super::exit;
+
+/// An encrypted volume for WhatsApp Business media: plain files in a mounted directory, ciphertext on the disk.
+#[derive(Parser, Debug)]
+#[command(
+    name = "wamedia",
+    version,
+    after_help = AFTER_HELP.as_str(),
+    max_term_width = 110,
+    infer_subcommands = false,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// How much is logged: error, warn, info, debug, trace, or a filter such as wamedia::volume=debug
+    #[arg(long, global = true, env = "WAMEDIA_LOG", value_name = "LEVEL", hide_env_values = true)]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+static AFTER_HELP: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+    format!(
+        "TARGET is a store or the place where one is mounted. On a mounted volume a command asks the daemon, on one \
+that is not mounted it works on the store itself and then needs the key: from the key options, \
+WAMEDIA_KEY_FILE, WAMEDIA_PASSPHRASE_FILE, $CREDENTIALS_DIRECTORY/wamedia.key, or the key file that init made.\n\n\
+Results go to stdout, everything else to stderr. With --json, every line of stdout is one JSON value.\n\n{}\n\n\
+Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia",
+        exit::TABLE
+    )
+});
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make an empty store
+    Init(Init),
+    /// Mount a volume
+    Mount(Mount),
+    /// Unmount a volume and end its daemon
+    #[command(visible_alias = "unmount")]
+    Umount(Umount),
+    /// Show how a volume is doing
+    Status(Status),
+    /// List media
+    Ls(Ls),
+    /// Show all facts of media
+    Info(Info),
+    /// List or remove expired media
+    Expired(Expired),
+    /// Keep media from expiring
+    Hold(Hold),
+    /// Let held media expire again
+    Release(Release),
+    /// Show or change how much the volume may hold
+    Quota(Quota),
+    /// Show or change how long media are kept
+    Retention(Retention),
+    /// Show or change what opens the volume
+    Key(Key),
+    /// Verify a volume; exits with 0 only when it is clean
+    Check(Check),
+    /// Make the index of an unmounted volume anew from its blobs
+    RebuildIndex(RebuildIndex),
+    /// Take over a plain directory of media
+    Import(Import),
+    /// Write the media out as plain files
+    Export(Export),
+}

@@ -1,0 +1,159 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::values;
+use crate::control::{Keep, Limit, PolicyChange};
+use crate::volume::{AgeBy, Reserve, RetentionRule, Selector};
+
+/// What opens the volume. Secrets themselves are never arguments: other users could read them.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[group(id = "key-source", multiple = false)]
+#[command(next_help_heading = "Key options")]
+pub struct KeyArgs {
+    /// Open with the passphrase in the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Open with the key in this file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Open with this systemd credential ($CREDENTIALS_DIRECTORY/NAME)
+    #[arg(long, value_name = "NAME")]
+    pub credential: Option<String>,
+    /// Ask for the passphrase on the terminal
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// How the bytes of a new volume lie in its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cipher {
+    /// Encrypted and authenticated.
+    #[value(name = "xchacha20-poly1305")]
+    XChaCha20Poly1305,
+    /// Not encrypted, only checksummed.
+    None,
+}
+
+/// How age is counted, as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AgeByArg {
+    /// From the last write
+    Written,
+    /// From the last use: write, read or send
+    Used,
+}
+
+impl From<AgeByArg> for AgeBy {
+    fn from(arg: AgeByArg) -> AgeBy {
+        match arg {
+            AgeByArg::Written => AgeBy::Written,
+            AgeByArg::Used => AgeBy::Used,
+        }
+    }
+}
+
+/// How much a volume may hold.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuotaArgs {
+    /// Bytes of media the volume may hold, or none
+    #[arg(long, value_name = "SIZE", value_parser = values::size_limit)]
+    pub quota: Option<Limit>,
+    /// Media the volume may hold, or none
+    #[arg(long, value_name = "COUNT", value_parser = values::count_limit)]
+    pub media_quota: Option<Limit>,
+    /// Part of the quota that only one class of media may use, for example uploads=10%; 0 takes it away
+    #[arg(long, value_name = "CLASS=SIZE", value_parser = values::reserve)]
+    pub reserve: Vec<Reserve>,
+    /// Free bytes of the backing file system that are never used
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub floor: Option<u64>,
+}
+
+/// What `init` may be told of the new volume.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Options for a new volume")]
+pub struct InitArgs {
+    /// Cipher of the store [default: xchacha20-poly1305]; `none` stores media unencrypted
+    #[arg(long, value_name = "CIPHER", value_enum, hide_possible_values = false)]
+    pub cipher: Option<Cipher>,
+    /// How much it may hold.
+    #[command(flatten)]
+    pub quota: QuotaArgs,
+    /// How long media are kept: a time, or forever [default: 30d]
+    #[arg(long, value_name = "TIME", value_parser = values::keep)]
+    pub retention: Option<Keep>,
+    /// How long media of a type are kept, for example image/*=7d
+    #[arg(long, value_name = "TYPE=TIME", value_parser = values::type_rule)]
+    pub retention_type: Vec<RetentionRule>,
+    /// How long media below a directory are kept, for example outgoing=3d
+    #[arg(long, value_name = "DIR=TIME", value_parser = values::prefix_rule)]
+    pub retention_prefix: Vec<RetentionRule>,
+    /// From when age is counted [default: written]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub age_by: Option<AgeByArg>,
+}
+
+impl InitArgs {
+    /// Whether nothing was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == InitArgs::default()
+    }
+
+    /// The policy that is asked for, as a change of the default one.
+    #[must_use]
+    pub fn policy(&self) -> PolicyChange {
+        let default = self.retention.map(default_rule);
+        PolicyChange {
+            age_by: self.age_by.map(AgeBy::from),
+            rules: default
+                .into_iter()
+                .chain(self.retention_type.clone())
+                .chain(self.retention_prefix.clone())
+                .collect(),
+            ..self.quota.change()
+        }
+    }
+}
+
+impl QuotaArgs {
+    /// The change that is asked for.
+    #[must_use]
+    pub fn change(&self) -> PolicyChange {
+        PolicyChange {
+            max_bytes: self.quota,
+            max_media: self.media_quota,
+            reserves: self.reserve.clone(),
+            floor_bytes: self.floor,
+            ..PolicyChange::default()
+        }
+    }
+}
+
+/// The rule for everything without one of its own.
+#[must_use]
+pub fn default_rule(keep: Keep) -> RetentionRule {
+    RetentionRule { selector: Selector::Default, keep: keep.as_option() }
+}
+
+/// The volume a command is about, and how to open it when it is not mounted.
+#[derive(Args, Clone, Debug)]
+pub struct TargetArgs {
+    /// The store, or where it is mounted
+    #[arg(value_name = "TARGET")]
+    pub target: PathBuf,
+    /// What opens it.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// In which form the result is written.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct OutputArgs {
+    /// Write the result as JSON, one value per line
+    #[arg(long)]
+    pub json: bool,
+}

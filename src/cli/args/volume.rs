@@ -1,0 +1,157 @@
+//! Commands about a whole volume.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::{InitArgs, KeyArgs, OutputArgs, TargetArgs};
+use crate::cli::values;
+
+/// `init`
+#[derive(Args, Debug)]
+#[command(after_help = "Without a key option a key file is made (mode 0600): for root in /etc/wamedia/keys, else in \
+~/.config/wamedia/keys.\n\nExample:\n  wamedia init --quota 50GB --reserve uploads=10% --retention 30d --retention-type 'image/*=7d' /var/lib/wamedia/store")]
+pub struct Init {
+    /// What is to open it.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// What it is to be.
+    #[command(flatten)]
+    pub new: InitArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The directory to make; it must not exist, or be empty
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+}
+
+/// `mount`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Mount options (-o) are those of mount(8), above all allow_other, default_permissions, fsname=NAME, ro, \
+expired=hidden. For root, allow_other and default_permissions are set.\n\nWith --daemon the log goes to --log-file, else to stderr if that is a file, else to syslog.\n\n\
+Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount /var/lib/wamedia/store /srv/whatsappMedia"
+)]
+pub struct Mount {
+    /// What opens it.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Make the store, and the directory to mount at, if they are not there
+    #[arg(long)]
+    pub init: bool,
+    /// What it is to be, if it is made.
+    #[command(flatten)]
+    pub new: InitArgs,
+    /// Return once the mount answers, and serve it in the background
+    #[arg(long)]
+    pub daemon: bool,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Mount options, separated by commas
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Memory for the index
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
+    pub index_cache: u64,
+    /// The store
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+    /// Where to mount it
+    #[arg(value_name = "MNT")]
+    pub mount_point: PathBuf,
+}
+
+/// `umount`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Returns when the volume is shut down and its daemon has ended.\n\nExample:\n  wamedia umount /srv/whatsappMedia"
+)]
+pub struct Umount {
+    /// Unmount although files are open; their users get errors
+    #[arg(long)]
+    pub lazy: bool,
+    /// Where it is mounted, or its store
+    #[arg(value_name = "TARGET")]
+    pub target: PathBuf,
+}
+
+/// `status`
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  wamedia status /srv/whatsappMedia\n  wamedia status --json /var/lib/wamedia/store")]
+pub struct Status {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  wamedia check /var/lib/wamedia/store\n  wamedia check --read-all --json /srv/whatsappMedia"
+)]
+pub struct Check {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Read and verify every byte
+    #[arg(long)]
+    pub read_all: bool,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `rebuild-index`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Names, attributes, types, ages and holds stand in the blobs; nothing is lost.\n\nExample:\n  wamedia rebuild-index /var/lib/wamedia/store"
+)]
+pub struct RebuildIndex {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `import`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Names (and with them media ids), times, modes, owners, user extended attributes, hard links and symbolic \
+links are kept. What is there already with the same size and time of last write is skipped, so that an import that \
+was cut short goes on; what differs is written again. Every file written is read back and compared by SHA-256. The source is never changed.\n\n\
+Example:\n  wamedia import /var/lib/docker/volumes/whatsappMedia/_data /srv/whatsappMedia"
+)]
+pub struct Import {
+    /// The directory to take over
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `export`
+#[derive(Args, Debug)]
+#[command(after_help = "The files written are plaintext. The rules are those of import, the other way round.\n\n\
+Example:\n  wamedia export /srv/whatsappMedia /backup/whatsappMedia\n  wamedia export --key-file old.key /var/lib/wamedia/store /backup/whatsappMedia")]
+pub struct Export {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The directory to write to; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

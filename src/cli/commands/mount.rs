@@ -1,0 +1,187 @@
+//! `wamedia mount`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, MakeStore, Outcome, make_store};
+use crate::cli::args::Mount;
+use crate::cli::daemon::{self, Service};
+use crate::cli::environment::Environment;
+use crate::cli::exit::Exit;
+use crate::cli::log::Log;
+use crate::cli::process::{self, Ready, Side};
+use crate::cli::{keys, target};
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Access, MountOptions};
+use crate::store;
+
+/// Mounts a volume and serves it: in the foreground, or with `--daemon` in the background once it answers.
+///
+/// # Errors
+/// What is found before the mount answers, also in the background; exit code 32 when the mount itself fails.
+pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
+    let places = Places::resolve(&args)?;
+    let options = mount_options(&args, &places.store, environment)?;
+    // Before a store and a key are made that a wrong mount point would leave behind.
+    require_mount_point(&places.mount_point, args.init)?;
+    if !target::is_store(&places.store) {
+        make(&args, &places, environment)?;
+    } else if args.init && !args.new.is_empty() {
+        eprintln!(
+            "wamedia: {} is a store already; its cipher, quota and retention stay as they are",
+            places.store.display()
+        );
+    }
+    let superblock = store::read_superblock(&places.store)?;
+    // Asked for while there still is a terminal.
+    let sources = keys::read(&args.keys, environment, &superblock)?;
+    match &args.log_file {
+        Some(path) => log.to_file(path)?,
+        None if args.daemon => log.to_caller(),
+        None => {}
+    }
+    let service = Service {
+        store: places.store,
+        mount_point: places.mount_point,
+        options,
+        index_cache_bytes: args.index_cache,
+        sources,
+        log_file: args.log_file,
+    };
+    process::raise_open_files();
+    let ready = match args.daemon {
+        false => Ready::foreground(),
+        true => match process::fork_daemon()? {
+            // When it failed, it has told why itself.
+            Side::Caller(code) => return Ok(Exit::of_code(code)),
+            Side::Daemon(ready) => ready,
+        },
+    };
+    daemon::serve(&service, ready, log)?;
+    Ok(Exit::Success)
+}
+
+/// Where the volume is and is to be.
+struct Places {
+    store: PathBuf,
+    mount_point: PathBuf,
+}
+
+impl Places {
+    fn resolve(args: &Mount) -> Result<Places> {
+        if !args.init && !args.new.is_empty() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "options for a new volume need --init; `wamedia quota` and `wamedia retention` change an existing one",
+            ));
+        }
+        let store = target::absolute(&args.store)?;
+        let mount_point = target::absolute(&args.mount_point)?;
+        if store.starts_with(&mount_point) || mount_point.starts_with(&store) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "{} and {} lie in one another; the store needs a place of its own",
+                    store.display(),
+                    mount_point.display()
+                ),
+            ));
+        }
+        Ok(Places { store, mount_point })
+    }
+}
+
+/// The mount options, with what is default: the store as the source, and for root `allow_other`.
+fn mount_options(args: &Mount, store: &Path, environment: &Environment) -> Result<MountOptions> {
+    let mut options = MountOptions::parse(&args.options)?;
+    let names_source = args.options.iter().any(|list| list.split(',').any(|word| word.starts_with("fsname=")));
+    if !names_source {
+        options.source = store.display().to_string();
+    }
+    if environment.is_root() && options.access == Access::Owner {
+        options.access = Access::Everybody;
+    }
+    Ok(options)
+}
+
+fn make(args: &Mount, places: &Places, environment: &Environment) -> Result<()> {
+    if !args.init {
+        let (store, mount_point) = (places.store.display(), places.mount_point.display());
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("{store} is not a store; `wamedia mount --init {store} {mount_point}` makes it"),
+        ));
+    }
+    make_store(&MakeStore { store: &places.store, keys: &args.keys, new: &args.new }, environment)?;
+    Ok(())
+}
+
+/// Sees to it that there is a directory to mount at, and makes it if it may.
+fn require_mount_point(path: &Path, may_make: bool) -> std::result::Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(found) if !found.is_dir() => {
+            let message = format!("{} is not a directory; name one to mount at", path.display());
+            Err(Failure::of_mount(Error::new(Kind::NotDirectory, message)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => std::fs::create_dir(path)
+            .map_err(|e| Failure::of_mount(Error::io(format!("cannot make the mount point {}", path.display()), e))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let path = path.display();
+            let message = format!("there is no directory {path} to mount at; make it with `mkdir {path}`");
+            Err(Failure::of_mount(Error::new(Kind::NotFound, message)))
+        }
+        // A mount whose daemon is gone does not answer; the mount itself clears it.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+    use clap::Parser;
+
+    fn parse(line: &[&str]) -> Mount {
+        match Cli::try_parse_from([&["wamedia", "mount"], line].concat()).unwrap().command {
+            Command::Mount(mount) => mount,
+            _ => panic!("no mount"),
+        }
+    }
+
+    fn environment(uid: u32) -> Environment {
+        Environment { uid, ..Environment::read() }
+    }
+
+    #[test]
+    fn root_mounts_for_everybody_unless_told_otherwise() {
+        let store = Path::new("/s");
+        let access = |line: &[&str], uid| mount_options(&parse(line), store, &environment(uid)).unwrap().access;
+        assert_eq!(access(&["S", "M"], 0), Access::Everybody);
+        assert_eq!(access(&["S", "M"], 7), Access::Owner);
+        assert_eq!(access(&["-o", "allow_root", "S", "M"], 0), Access::OwnerAndRoot);
+    }
+
+    #[test]
+    fn the_source_is_the_store_unless_named() {
+        let source = |line: &[&str]| mount_options(&parse(line), Path::new("/s"), &environment(0)).unwrap().source;
+        assert_eq!(source(&["S", "M"]), "/s");
+        assert_eq!(source(&["-o", "ro,fsname=x", "S", "M"]), "x");
+    }
+
+    #[test]
+    fn store_and_mount_point_may_not_lie_in_one_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        for (store, mount_point) in [("a", "a"), ("a/b", "a"), ("a", "a/b")] {
+            std::fs::create_dir_all(at("a")).unwrap();
+            let refused = Places::resolve(&parse(&[&at(store), &at(mount_point)])).err().unwrap();
+            assert_eq!(refused.kind(), Kind::Invalid, "{store} {mount_point}");
+        }
+        assert!(Places::resolve(&parse(&[&at("a"), &at("ab")])).is_ok());
+    }
+
+    #[test]
+    fn options_for_a_new_volume_need_init() {
+        let refused = Places::resolve(&parse(&["--quota", "1GiB", "S", "M"])).err().unwrap();
+        assert!(refused.to_string().contains("--init"), "{refused}");
+    }
+}

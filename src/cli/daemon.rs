@@ -1,0 +1,321 @@
+//! Serves a mounted volume until it is told to stop: joins volume, mount and control socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::commands::Failure;
+use super::log::Log;
+use super::process::{self, Ready, stderr_is_file};
+use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socket};
+use crate::crypto::KeySource;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
+use crate::volume::{OpenOptions, Volume};
+
+/// Threads for control, timers and signals. The mount has threads of its own.
+const RUNTIME_THREADS: usize = 2;
+/// How long programs that still use a mount may take when the daemon is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How often memory that is not in use is given back to the system.
+const TRIM_EVERY: Duration = Duration::from_secs(30);
+/// How long the control socket's last answers may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What is to be served, and how.
+pub struct Service {
+    /// The store, absolute.
+    pub store: PathBuf,
+    /// Where to mount it, absolute.
+    pub mount_point: PathBuf,
+    /// How to mount it.
+    pub options: MountOptions,
+    /// Memory for the index.
+    pub index_cache_bytes: u64,
+    /// What opens the volume.
+    pub sources: Vec<KeySource>,
+    /// Where the log goes once the daemon is in the background.
+    pub log_file: Option<PathBuf>,
+}
+
+/// Opens, mounts and serves a volume until it is unmounted or the daemon is told to stop; then shuts it down.
+///
+/// # Errors
+/// Those of [`Volume::open`], of the mount (exit code 32), and of the shutdown.
+pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<(), Failure> {
+    log.catch_panics();
+    process::limit_arenas();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start the daemon's threads", e))?;
+    // From here on a signal is kept until somebody looks, so that none leaves a mount without a daemon.
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let volume = open(service)?;
+    process::give_memory_back();
+    runtime.spawn(async {
+        let mut tick = tokio::time::interval(TRIM_EVERY);
+        loop {
+            tick.tick().await;
+            let _panicked = tokio::task::spawn_blocking(process::give_memory_back).await;
+        }
+    });
+    let served = serve_volume(service, &volume, ready, log, &runtime, signals);
+    runtime.shutdown_timeout(GOODBYE_LIMIT);
+    served
+}
+
+fn open(service: &Service) -> Result<Arc<Volume>> {
+    let options = OpenOptions { index_cache_bytes: service.index_cache_bytes, ..OpenOptions::default() };
+    Volume::open(&service.store, &service.sources, options)
+}
+
+fn serve_volume(
+    service: &Service,
+    volume: &Arc<Volume>,
+    ready: Ready,
+    log: &Log,
+    runtime: &Runtime,
+    signals: Signals,
+) -> std::result::Result<(), Failure> {
+    let begun = begin(service, volume, ready, log, runtime);
+    let outcome = match begun {
+        Ok(running) => runtime.block_on(running.until_end(signals, volume, &service.store)),
+        Err(failure) => {
+            let shutdown = volume.shutdown();
+            if let Err(error) = shutdown {
+                error!(%error, "the volume could not be shut down");
+            }
+            return Err(failure);
+        }
+    };
+    outcome.map_err(Failure::from)
+}
+
+/// A volume that is mounted and served.
+struct Running {
+    unmounter: Unmounter,
+    session: oneshot::Receiver<Result<Ended>>,
+    stops: mpsc::Receiver<Stop>,
+    end: watch::Sender<bool>,
+    server: tokio::task::JoinHandle<Result<()>>,
+}
+
+fn begin(
+    service: &Service,
+    volume: &Arc<Volume>,
+    ready: Ready,
+    log: &Log,
+    runtime: &Runtime,
+) -> std::result::Result<Running, Failure> {
+    let listener = socket::bind(&service.store)?;
+    let mounted = match fs::mount(&service.mount_point, &service.options) {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            remove_socket(service);
+            return Err(Failure::of_mount(error));
+        }
+    };
+    ready.leave_session();
+    let unmounter = mounted.unmounter();
+    let (stop_sender, stops) = mpsc::channel(1);
+    let (end, ended) = watch::channel(false);
+    let server = Server::new(hello(service, volume), Arc::new(VolumeService::new(Arc::clone(volume))), stop_sender);
+    let server = runtime.spawn(server.run(listener, ended));
+    let session = match start_session(mounted, volume, service, ready, log) {
+        Ok(session) => session,
+        Err(error) => {
+            remove_socket(service);
+            return Err(Failure::of_mount(error));
+        }
+    };
+    Ok(Running { unmounter, session, stops, end, server })
+}
+
+fn remove_socket(service: &Service) {
+    if let Err(error) = socket::remove(&service.store) {
+        warn!(%error, "the control socket stays behind");
+    }
+}
+
+fn hello(service: &Service, volume: &Volume) -> Hello {
+    Hello {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        volume_id: volume.id().to_string(),
+        store: service.store.display().to_string(),
+        mount: Some(service.mount_point.display().to_string()),
+        pid: std::process::id(),
+    }
+}
+
+/// Serves the mount on a thread of its own; the receiver learns how that ended.
+fn start_session(
+    mounted: Mounted,
+    volume: &Arc<Volume>,
+    service: &Service,
+    ready: Ready,
+    log: &Log,
+) -> Result<oneshot::Receiver<Result<Ended>>> {
+    let (sender, session) = oneshot::channel();
+    let (volume, options) = (Arc::clone(volume), service.options.clone());
+    let answering = answering(service, ready, log.clone());
+    let thread = std::thread::Builder::new().name("mount".to_owned()).spawn(move || {
+        let outcome = fs::run(&volume, mounted, &options, |_| answering());
+        // Nobody listens only when the daemon has already given up waiting.
+        let _ = sender.send(outcome);
+    });
+    thread.map(|_| session).map_err(|e| Error::io("cannot start the mount's thread", e))
+}
+
+/// What happens when the mount answers.
+fn answering(service: &Service, ready: Ready, log: Log) -> impl FnOnce() + Send + 'static {
+    let log_file = service.log_file.clone();
+    move || {
+        if ready.is_background() && log_file.is_none() {
+            if stderr_is_file() {
+                log.to_stderr();
+            } else if !log.to_syslog() {
+                eprintln!(
+                    "wamedia: there is no syslog here, so the daemon logs nothing; --log-file names a file for it"
+                );
+            }
+        }
+        ready.tell();
+    }
+}
+
+/// The signals that end a daemon, and the one that does nothing.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        let listen = |kind| signal(kind).map_err(|e| Error::io("cannot listen for signals", e));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to end.
+    async fn next_end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => info!("SIGHUP: nothing to do"),
+            }
+        }
+    }
+}
+
+/// Why a daemon ends.
+enum Ending {
+    /// Somebody unmounted it, or the mount failed.
+    Session(Result<Ended>),
+    /// A signal.
+    Signal(&'static str),
+    /// The control socket; the mount is on its way out.
+    Asked(Stop),
+}
+
+impl Running {
+    async fn until_end(mut self, mut signals: Signals, volume: &Arc<Volume>, store: &std::path::Path) -> Result<()> {
+        let ending = self.wait(&mut signals).await;
+        let (outcome, asked) = match ending {
+            Ending::Session(outcome) => {
+                info!(?outcome, "the mount has ended");
+                (outcome.map(drop), None)
+            }
+            Ending::Signal(name) => {
+                info!("{name}: unmounting");
+                (self.unmount().await, None)
+            }
+            Ending::Asked(stop) => {
+                info!("asked to stop: unmounting");
+                (self.unmount().await, Some(stop.done))
+            }
+        };
+        // Before the store is free for another daemon, whose socket this could be otherwise.
+        if let Err(error) = socket::remove(store) {
+            warn!(%error, "the control socket stays behind");
+        }
+        let closing = Arc::clone(volume);
+        let shutdown = blocking(move || closing.shutdown()).await;
+        info!("the volume is shut down");
+        let outcome = outcome.and(shutdown);
+        if let Err(error) = &outcome {
+            error!(%error, "the daemon ends with a failure");
+        }
+        if let Some(done) = asked {
+            let told = outcome.as_ref().map(|&()| ()).map_err(|e| Error::new(e.kind(), e.to_string()));
+            // The command may have been interrupted meanwhile.
+            let _ = done.send(told);
+        }
+        self.say_goodbye().await;
+        outcome
+    }
+
+    async fn wait(&mut self, signals: &mut Signals) -> Ending {
+        loop {
+            tokio::select! {
+                session = &mut self.session => return Ending::Session(ended_as(session)),
+                name = signals.next_end() => return Ending::Signal(name),
+                Some(stop) = self.stops.recv() => {
+                    let (lazy, place) = (stop.lazy, self.unmounter.path().to_owned());
+                    let freed = match lazy {
+                        true => Ok(()),
+                        false => blocking(move || fs::unmount(&place, false)).await,
+                    };
+                    match freed {
+                        Ok(()) => return Ending::Asked(stop),
+                        Err(error) => drop(stop.done.send(Err(error))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the mount and waits for its thread.
+    async fn unmount(&mut self) -> Result<()> {
+        let unmounter = self.unmounter.clone();
+        let stopped = blocking(move || Ok(unmounter.stop(STOP_GRACE))).await?;
+        info!(?stopped, "unmounted");
+        if let Ok(session) = tokio::time::timeout(STOP_GRACE, &mut self.session).await {
+            return ended_as(session).map(drop);
+        }
+        warn!("the mount is still held by another program; it is cut off when this process ends");
+        Ok(())
+    }
+
+    /// Lets the control socket's last answers go out.
+    async fn say_goodbye(self) {
+        // Nobody listens when the server has ended already.
+        let _ = self.end.send(true);
+        match tokio::time::timeout(GOODBYE_LIMIT, self.server).await {
+            Ok(Ok(Err(error))) => warn!(%error, "the control socket failed"),
+            Ok(Err(error)) => warn!(%error, "the control socket failed"),
+            _ => {}
+        }
+    }
+}
+
+fn ended_as(session: std::result::Result<Result<Ended>, oneshot::error::RecvError>) -> Result<Ended> {
+    session.unwrap_or_else(|error| Err(Error::new(Kind::Io, "the mount's thread failed").with_source(error)))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::new(Kind::Io, "a thread of the daemon failed").with_source(error)))
+}

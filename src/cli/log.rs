@@ -1,0 +1,192 @@
+//! Where log lines go: stderr, and for a daemon in the background a file or syslog.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::{Error, Kind, Result};
+
+/// The socket of syslog, which journald serves too.
+const SYSLOG_SOCKET: &str = "/dev/log";
+/// Facility `daemon`, as syslog writes it.
+const SYSLOG_FACILITY: u8 = 3 << 3;
+
+/// What is logged unless said otherwise, by a daemon and by other commands.
+const DAEMON_LEVEL: &str = "info";
+const COMMAND_LEVEL: &str = "warn";
+
+/// What is logged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// A command that is soon over.
+    Command,
+    /// A daemon whose log stays on stderr.
+    Foreground,
+    /// A daemon whose log leaves stderr.
+    Background,
+}
+
+enum Sink {
+    Stderr,
+    /// The stderr of a caller that waits for a daemon: it wants to know what is wrong, and nothing else.
+    Caller,
+    File(File),
+    Syslog(UnixDatagram),
+    Nothing,
+}
+
+/// Where log lines go; can be changed while it is in use. Cheap to clone.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Sink>>);
+
+impl Log {
+    /// Starts logging to stderr, for the whole process.
+    ///
+    /// # Errors
+    /// `Invalid` when `level` is neither a level nor a filter.
+    pub fn start(level: Option<&str>, course: Course) -> Result<Log> {
+        let default = if course == Course::Command { COMMAND_LEVEL } else { DAEMON_LEVEL };
+        let level = level.filter(|level| !level.is_empty()).unwrap_or(default);
+        let filter = EnvFilter::try_new(level).map_err(|error| {
+            Error::new(
+                Kind::Invalid,
+                format!("`{level}` is no log level ({error}); write error, warn, info, debug or trace"),
+            )
+        })?;
+        let log = Log(Arc::new(Mutex::new(Sink::Stderr)));
+        // Colours would follow the log to its file.
+        let ansi = course != Course::Background && io::IsTerminal::is_terminal(&io::stderr());
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(log.clone()).finish();
+        // Only the first call in a process counts; a second one would be a test.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        Ok(log)
+    }
+
+    /// Sends the messages of panics to the log too: a daemon in the background has no stderr.
+    pub fn catch_panics(&self) {
+        let log = self.clone();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // With the log on stderr the usual message is enough.
+            let is_elsewhere = log.0.try_lock().is_some_and(|sink| !matches!(*sink, Sink::Stderr | Sink::Caller));
+            if is_elsewhere {
+                tracing::error!("{panic}");
+            }
+            before(panic);
+        }));
+    }
+
+    /// Sends what follows to a file, made with mode 0600 or appended to.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be opened.
+    pub fn to_file(&self, path: &Path) -> Result<()> {
+        let file = File::options().create(true).append(true).mode(0o600).open(path);
+        let file = file.map_err(|e| Error::io(format!("cannot write the log to {}", path.display()), e))?;
+        *self.0.lock() = Sink::File(file);
+        Ok(())
+    }
+
+    /// Sends warnings and errors to stderr, and nothing else: to the command that waits for a daemon.
+    pub fn to_caller(&self) {
+        *self.0.lock() = Sink::Caller;
+    }
+
+    /// Sends what follows to stderr again.
+    pub fn to_stderr(&self) {
+        *self.0.lock() = Sink::Stderr;
+    }
+
+    /// Sends what follows to syslog, or nowhere when there is none; whether there is one.
+    #[must_use]
+    pub fn to_syslog(&self) -> bool {
+        let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG_SOCKET).map(|()| socket));
+        let (sink, is_there) = match connected {
+            Ok(socket) => (Sink::Syslog(socket), true),
+            Err(_) => (Sink::Nothing, false),
+        };
+        *self.0.lock() = sink;
+        is_there
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { log: self.clone(), severity: severity(Level::INFO) }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LogLine {
+        LogLine { log: self.clone(), severity: severity(*metadata.level()) }
+    }
+}
+
+/// Takes one line at a time.
+pub struct LogLine {
+    log: Log,
+    severity: u8,
+}
+
+impl Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *self.log.0.lock() {
+            Sink::Caller if self.severity > severity(Level::WARN) => {}
+            Sink::Stderr | Sink::Caller => io::stderr().write_all(line)?,
+            Sink::File(file) => file.write_all(line)?,
+            Sink::Syslog(socket) => {
+                let mut packet =
+                    format!("<{}>wamedia[{}]: ", SYSLOG_FACILITY | self.severity, std::process::id()).into_bytes();
+                packet.extend_from_slice(line.trim_ascii_end());
+                socket.send(&packet)?;
+            }
+            Sink::Nothing => {}
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The severity of a level in syslog's numbers.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_go_to_the_file_once_it_is_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log(Arc::new(Mutex::new(Sink::Nothing)));
+        log.make_writer().write_all(b"before\n").unwrap();
+        log.to_file(&path).unwrap();
+        log.make_writer().write_all(b"after\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
+        assert!(log.to_file(&directory.path().join("none/log")).is_err());
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        assert_eq!(Log::start(Some("wamedia=loud"), Course::Command).err().map(|e| e.kind()), Some(Kind::Invalid));
+    }
+}

@@ -1,0 +1,212 @@
+//! Results on stdout: tables and human units for people, JSON lines for programs.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Kind, Result};
+
+const DAY_SECS: u64 = 86_400;
+const HOUR_SECS: u64 = 3_600;
+
+/// Writes one line to stdout.
+///
+/// # Errors
+/// `Io` when nobody reads it.
+pub fn line(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).map_err(failed)
+}
+
+/// Writes a value as one line of JSON.
+///
+/// # Errors
+/// As [`line()`].
+pub fn json<T: Serialize>(value: &T) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
+    line(&text)
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::io("cannot write the result", error)
+}
+
+/// Whether a failure is that nobody reads stdout any more (`wamedia ls | head`), which is no failure of the command.
+#[must_use]
+pub fn is_broken_pipe(error: &Error) -> bool {
+    error.os_errno() == Some(libc::EPIPE)
+}
+
+/// An empty table without lines; columns with these numbers are aligned to the right.
+#[must_use]
+pub fn table(header: &[&str], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+    }
+    let width = header.len().max(right.iter().max().map_or(0, |last| last + 1));
+    for number in 0..width {
+        if let Some(column) = table.column_mut(number) {
+            column.set_padding((0, 2));
+            if right.contains(&number) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    table
+}
+
+/// Writes a table, without blanks at the ends of its lines.
+///
+/// # Errors
+/// As [`line()`].
+pub fn print(table: &Table) -> Result<()> {
+    if table.is_empty() && table.header().is_none() {
+        return Ok(());
+    }
+    for row in table.lines() {
+        line(row.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Writes names and values, one pair per line.
+///
+/// # Errors
+/// As [`line()`].
+pub fn pairs(rows: &[(&str, String)]) -> Result<()> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in rows {
+        line(format!("{name:width$}  {}", printable(value)).trim_end())?;
+    }
+    Ok(())
+}
+
+/// Bytes in binary units.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+/// Bytes in binary units, or that there is no limit.
+#[must_use]
+pub fn size_limit(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "none".to_owned(), size)
+}
+
+/// A time in words: whole days or hours where it is such, else all units.
+#[must_use]
+pub fn duration(time: Duration) -> String {
+    let secs = time.as_secs();
+    match secs {
+        _ if secs > 0 && secs.is_multiple_of(DAY_SECS) && time.subsec_nanos() == 0 => format!("{}d", secs / DAY_SECS),
+        _ if secs > 0 && secs.is_multiple_of(HOUR_SECS) && time.subsec_nanos() == 0 => format!("{}h", secs / HOUR_SECS),
+        _ => humantime::format_duration(time).to_string(),
+    }
+}
+
+/// How long something is kept, in words.
+#[must_use]
+pub fn keep(time: Option<Duration>) -> String {
+    time.map_or_else(|| "forever".to_owned(), duration)
+}
+
+/// A point in time in the local time zone, to the second.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    match timestamp(at) {
+        Some(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => format!("@{}", at.secs),
+    }
+}
+
+/// A point in time, or a dash.
+#[must_use]
+pub fn time_or_dash(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), time)
+}
+
+/// A point in time as RFC 3339 in UTC; one outside of the years -9999 to 9999 as seconds since 1970.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    timestamp(at).map_or_else(|| at.secs.to_string(), |at| at.to_string())
+}
+
+fn timestamp(at: Timestamp) -> Option<jiff::Timestamp> {
+    let whole = jiff::Timestamp::from_second(at.secs).ok()?;
+    whole.checked_add(jiff::SignedDuration::from_nanos(i64::from(at.nanos))).ok()
+}
+
+/// Text from the volume without what a terminal would obey: control characters become `\x1b` and the like.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() || is_bidirectional(letter) {
+            safe.extend(letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// Marks that turn the direction of what follows, with which a name can pose as another.
+fn is_bidirectional(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `1 medium`, `2 media`.
+#[must_use]
+pub fn media_count(count: u64) -> String {
+    match count {
+        1 => "1 medium".to_owned(),
+        count => format!("{count} media"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_shown_as_people_read_them() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(8 << 20), "8.0 MiB");
+        assert_eq!(size_limit(None), "none");
+        assert_eq!(duration(Duration::from_secs(90 * DAY_SECS)), "90d");
+        assert_eq!(duration(Duration::from_secs(12 * 3600)), "12h");
+        assert_eq!(duration(Duration::from_secs(90)), "1m 30s");
+        assert_eq!(duration(Duration::ZERO), "0s");
+        assert_eq!(keep(None), "forever");
+    }
+
+    #[test]
+    fn dates_for_programs_are_rfc_3339() {
+        assert_eq!(rfc3339(Timestamp { secs: 0, nanos: 0 }), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(Timestamp { secs: -1, nanos: 500_000_000 }), "1969-12-31T23:59:59.5Z");
+        assert_eq!(rfc3339(Timestamp { secs: i64::MAX, nanos: 0 }), i64::MAX.to_string());
+        assert_eq!(time(Timestamp { secs: i64::MIN, nanos: 0 }), format!("@{}", i64::MIN));
+        assert_eq!(time(Timestamp { secs: 86_400 * 400, nanos: 0 }).len(), 19);
+    }
+
+    #[test]
+    fn a_terminal_obeys_no_name() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}gpj"), "a\\u{1b}[2Jb\\n\\u{202e}gpj");
+        assert_eq!(printable("Grüße 世界.jpg"), "Grüße 世界.jpg");
+    }
+
+    #[test]
+    fn a_table_has_a_header_and_no_trailing_blanks() {
+        let mut table = table(&["ID", "SIZE"], &[1]);
+        table.add_row(["a", "10"]);
+        let rows: Vec<String> = table.lines().map(|row| row.trim_end().to_owned()).collect();
+        assert_eq!(rows, ["ID  SIZE", "a     10"]);
+    }
+}

@@ -1,0 +1,271 @@
+//! What programs read: the JSON of `--json`. Fields are only ever added.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::output::rfc3339;
+use crate::control::Hello;
+use crate::volume::{AgeBy, Finding, Medium, Policy, ReserveAmount, RetentionRule, Selector, Status};
+
+/// A medium.
+#[derive(Serialize)]
+pub struct MediumView<'a> {
+    id: &'a str,
+    path: &'a str,
+    mime_type: &'a str,
+    kind: &'a str,
+    verdict: Option<&'a str>,
+    size: u64,
+    sha256: Option<&'a str>,
+    written: String,
+    used: String,
+    expires: Option<String>,
+    expired: bool,
+    held: bool,
+    open_for_writing: bool,
+    /// Its name in `.expired`, when that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expired_name: Option<&'a str>,
+}
+
+impl<'a> MediumView<'a> {
+    /// A medium, with its name in `.expired` when it is known.
+    #[must_use]
+    pub fn new(medium: &'a Medium, expired_name: Option<&'a str>) -> MediumView<'a> {
+        MediumView {
+            id: &medium.id,
+            path: &medium.path,
+            mime_type: &medium.mime_type,
+            kind: &medium.kind,
+            verdict: medium.verdict.as_deref(),
+            size: medium.size,
+            sha256: medium.sha256.as_deref(),
+            written: rfc3339(medium.mtime),
+            used: rfc3339(medium.used),
+            expires: medium.expires.map(rfc3339),
+            expired: medium.expired,
+            held: medium.held,
+            open_for_writing: medium.open_for_writing,
+            expired_name,
+        }
+    }
+}
+
+/// The state of a volume.
+#[derive(Serialize)]
+pub struct StatusView<'a> {
+    volume_id: &'a str,
+    store: &'a str,
+    mount: Option<&'a str>,
+    pid: Option<u32>,
+    cipher: &'a str,
+    encrypted: bool,
+    state: &'a str,
+    used_bytes: u64,
+    max_bytes: Option<u64>,
+    reserved_bytes: u64,
+    media: u64,
+    max_media: Option<u64>,
+    directories: u64,
+    expired: u64,
+    expired_bytes: u64,
+    held: u64,
+    oldest: Option<String>,
+    backing_free_bytes: u64,
+    floor_bytes: u64,
+    by_kind: Vec<KindView<'a>>,
+    refused_writes: u64,
+    recovery: &'a [String],
+}
+
+#[derive(Serialize)]
+struct KindView<'a> {
+    kind: &'a str,
+    media: u64,
+    bytes: u64,
+}
+
+/// Whether a cipher's name is one that keeps secrets.
+#[must_use]
+pub fn is_encrypted(cipher: &str) -> bool {
+    cipher != "none"
+}
+
+impl<'a> StatusView<'a> {
+    /// The state, and where the volume is.
+    #[must_use]
+    pub fn new(status: &'a Status, store: &'a str, hello: Option<&'a Hello>) -> StatusView<'a> {
+        StatusView {
+            volume_id: &status.volume_id,
+            store,
+            mount: hello.and_then(|hello| hello.mount.as_deref()),
+            pid: hello.map(|hello| hello.pid),
+            cipher: &status.cipher,
+            encrypted: is_encrypted(&status.cipher),
+            state: &status.state,
+            used_bytes: status.used_bytes,
+            max_bytes: status.max_bytes,
+            reserved_bytes: status.reserved_bytes,
+            media: status.media,
+            max_media: status.max_media,
+            directories: status.directories,
+            expired: status.expired,
+            expired_bytes: status.expired_bytes,
+            held: status.held,
+            oldest: status.oldest.map(rfc3339),
+            backing_free_bytes: status.backing_free_bytes,
+            floor_bytes: status.floor_bytes,
+            by_kind: status
+                .by_kind
+                .iter()
+                .map(|(kind, media, bytes)| KindView { kind, media: *media, bytes: *bytes })
+                .collect(),
+            refused_writes: status.refused_writes,
+            recovery: &status.recovery,
+        }
+    }
+}
+
+/// What limits a volume, and how much of it is used.
+#[derive(Serialize)]
+pub struct QuotaView {
+    max_bytes: Option<u64>,
+    used_bytes: u64,
+    max_media: Option<u64>,
+    media: u64,
+    reserves: Vec<ReserveView>,
+    reserved_bytes: u64,
+    floor_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ReserveView {
+    class: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<u8>,
+}
+
+impl QuotaView {
+    /// The limits of a policy beside what is used.
+    #[must_use]
+    pub fn new(policy: &Policy, status: &Status) -> QuotaView {
+        let reserve = |reserve: &crate::volume::Reserve| {
+            let (bytes, percent) = match reserve.amount {
+                ReserveAmount::Bytes(bytes) => (Some(bytes), None),
+                ReserveAmount::Percent(percent) => (None, Some(percent)),
+            };
+            ReserveView { class: reserve.class.clone(), bytes, percent }
+        };
+        QuotaView {
+            max_bytes: policy.max_bytes,
+            used_bytes: status.used_bytes,
+            max_media: policy.max_media,
+            media: status.media,
+            reserves: policy.reserves.iter().map(reserve).collect(),
+            reserved_bytes: status.reserved_bytes,
+            floor_bytes: policy.floor_bytes,
+        }
+    }
+}
+
+/// How long media are kept.
+#[derive(Serialize)]
+pub struct RetentionView<'a> {
+    age_by: AgeBy,
+    rules: Vec<RuleView<'a>>,
+}
+
+#[derive(Serialize)]
+struct RuleView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<&'a str>,
+    default: bool,
+    /// Seconds; null is for ever.
+    keep_secs: Option<u64>,
+}
+
+impl<'a> RetentionView<'a> {
+    /// The rules of a policy.
+    #[must_use]
+    pub fn new(policy: &'a Policy) -> RetentionView<'a> {
+        RetentionView { age_by: policy.age_by, rules: policy.retention.iter().map(RuleView::new).collect() }
+    }
+}
+
+impl<'a> RuleView<'a> {
+    fn new(rule: &'a RetentionRule) -> RuleView<'a> {
+        let (mime, prefix) = match &rule.selector {
+            Selector::Default => (None, None),
+            Selector::Type(mime) => (Some(mime.as_str()), None),
+            Selector::Prefix(prefix) => (None, Some(prefix.as_str())),
+        };
+        let default = rule.selector == Selector::Default;
+        RuleView { r#type: mime, prefix, default, keep_secs: rule.keep.as_ref().map(Duration::as_secs) }
+    }
+}
+
+/// The outcome of a check.
+#[derive(Serialize)]
+pub struct CheckView<'a> {
+    /// Whether nothing is wrong.
+    pub clean: bool,
+    /// Blobs looked at.
+    pub blobs: u64,
+    /// Bytes read and verified.
+    pub bytes: u64,
+    /// What is wrong.
+    pub findings: &'a [Finding],
+}
+
+/// A new volume.
+#[derive(Serialize)]
+pub struct InitView<'a> {
+    /// Its id.
+    pub volume_id: &'a str,
+    /// Its store.
+    pub store: &'a str,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// The key file that was made for it.
+    pub key_file: Option<&'a str>,
+}
+
+/// A key slot.
+#[derive(Serialize)]
+pub struct SlotView {
+    /// Its number.
+    pub slot: u8,
+    /// `passphrase`, `key file` or `credential`.
+    pub kind: String,
+    /// What it is called.
+    pub label: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_view_tells_forever_from_a_time() {
+        let policy = Policy {
+            max_bytes: None,
+            max_media: None,
+            reserves: Vec::new(),
+            floor_bytes: 0,
+            age_by: AgeBy::Used,
+            retention: vec![
+                RetentionRule { selector: Selector::Default, keep: Some(Duration::from_secs(60)) },
+                RetentionRule { selector: Selector::Type("image/*".into()), keep: None },
+            ],
+        };
+        assert_eq!(
+            serde_json::to_string(&RetentionView::new(&policy)).unwrap(),
+            r#"{"age_by":"used","rules":[{"default":true,"keep_secs":60},{"type":"image/*","default":false,"keep_secs":null}]}"#
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! The lines of the control protocol.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::{Keep, PolicyChange};
+use super::kinds;
+use crate::error::{Error, Kind};
+use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Status};
+
+/// The version of the protocol spoken here.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Bytes a request line may have.
+pub const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// Bytes an answer line may have.
+pub const MAX_ANSWER_BYTES: usize = 8 << 20;
+/// Media in one page of a listing at most.
+pub const MAX_PAGE: usize = 200;
+/// Media that one request may name.
+pub const MAX_NAMED_MEDIA: usize = 1000;
+
+/// The daemon's first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`] of the daemon.
+    pub protocol: u32,
+    /// The daemon's own version.
+    pub version: String,
+    /// The volume's id.
+    pub volume_id: String,
+    /// The store it serves, as an absolute path.
+    pub store: String,
+    /// Where it is mounted.
+    pub mount: Option<String>,
+    /// The daemon's process id.
+    pub pid: u32,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// How the volume is doing.
+    Status,
+    /// A page of media.
+    List {
+        /// Which ones.
+        filter: MediaFilter,
+        /// Where to go on, hex; empty from the start.
+        cursor: String,
+        /// At most this many, and at most [`MAX_PAGE`].
+        limit: usize,
+    },
+    /// A page of expired media with their names in `.expired`.
+    Expired {
+        /// Where to go on, hex; empty from the start.
+        cursor: String,
+        /// At most this many, and at most [`MAX_PAGE`].
+        limit: usize,
+    },
+    /// All facts of one medium.
+    Medium {
+        /// Media id, or path from the root of the volume.
+        medium: String,
+        /// Compute digest and verdict when they are not known yet.
+        deep: bool,
+    },
+    /// Remove what is expired.
+    Purge {
+        /// Only tell what would be removed.
+        dry_run: bool,
+        /// Only media of at least this age.
+        older_than: Option<Duration>,
+    },
+    /// Set or take away holds.
+    Hold {
+        /// Media ids or paths, at most [`MAX_NAMED_MEDIA`].
+        media: Vec<String>,
+        /// Whether they are to be held.
+        held: bool,
+    },
+    /// Set or take away the retention of single media.
+    KeepMedia {
+        /// Media ids or paths, at most [`MAX_NAMED_MEDIA`].
+        media: Vec<String>,
+        /// The medium's own retention, or none: back to the rules.
+        keep: Option<Keep>,
+    },
+    /// The policy.
+    Policy,
+    /// Change the policy.
+    ChangePolicy {
+        /// How.
+        change: PolicyChange,
+    },
+    /// Compare index and store.
+    Check {
+        /// Re-read and verify every byte.
+        read_all: bool,
+    },
+    /// Make everything acknowledged so far durable.
+    Sync,
+    /// Unmount, shut the volume down, end the daemon. Answered when the volume is shut down.
+    Stop {
+        /// Unmount although files are open; their users get errors.
+        lazy: bool,
+    },
+}
+
+/// News on the way to the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Still at work.
+    Alive,
+    /// So much is done.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+    /// What a purge has done so far.
+    Purged(PurgeReport),
+    /// Something is wrong.
+    Finding(Finding),
+}
+
+impl Event {
+    /// Whether it may be left out when the reader is slow.
+    #[must_use]
+    pub fn is_droppable(&self) -> bool {
+        !matches!(self, Event::Finding(_))
+    }
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, with nothing to tell.
+    Done,
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::List`].
+    Media {
+        /// The page.
+        media: Vec<Medium>,
+        /// Where to go on; none at the end.
+        next: Option<String>,
+    },
+    /// To [`Request::Expired`].
+    Expired {
+        /// Names in `.expired` and the media they name.
+        media: Vec<(String, Medium)>,
+        /// Where to go on; none at the end.
+        next: Option<String>,
+    },
+    /// To [`Request::Medium`].
+    Medium(Box<Medium>),
+    /// To [`Request::Hold`] and [`Request::KeepMedia`]: the media as they are now.
+    Changed(Vec<Medium>),
+    /// To [`Request::Purge`].
+    Purged(PurgeReport),
+    /// To [`Request::Policy`] and [`Request::ChangePolicy`]: the policy as it is now.
+    Policy(Policy),
+    /// To [`Request::Check`]; what is wrong came as events.
+    Checked {
+        /// Blobs looked at.
+        blobs: u64,
+        /// Bytes read and verified.
+        bytes: u64,
+        /// Things that are wrong.
+        findings: u64,
+    },
+}
+
+/// An answer line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// More is to come.
+    Event(Event),
+    /// The last line, when it went well.
+    Result(Reply),
+    /// The last line, when it did not.
+    Error {
+        /// The error kind's word ([`kinds`]).
+        kind: String,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+impl From<&Error> for Line {
+    fn from(error: &Error) -> Line {
+        Line::Error { kind: kinds::name(error.kind()).to_owned(), message: error.to_string() }
+    }
+}
+
+/// The failure an error line tells of.
+#[must_use]
+pub fn error_of(kind: &str, message: String) -> Error {
+    Error::new(kinds::parse(kind), message)
+}
+
+/// Writes a cursor as hex.
+#[must_use]
+pub fn cursor_text(cursor: &[u8]) -> String {
+    let mut text = String::with_capacity(cursor.len() * 2);
+    for byte in cursor {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+    }
+    text
+}
+
+/// Reads a cursor from hex.
+///
+/// # Errors
+/// [`Kind::Invalid`] when it is not hex.
+pub fn cursor_bytes(text: &str) -> crate::error::Result<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    match digits {
+        Some(digits) if digits.len() % 2 == 0 => {
+            Ok(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+        }
+        _ => Err(Error::new(Kind::Invalid, "the cursor is not one that a listing gave")),
+    }
+}

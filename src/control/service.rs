@@ -1,0 +1,149 @@
+//! Answers requests with a volume.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::change::Keep;
+use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, cursor_bytes, cursor_text};
+use crate::error::{Error, Kind, Result};
+use crate::ids::{Ino, MediaId};
+use crate::volume::{MediaFilter, Medium, Policy, Volume};
+
+/// The beginning of a path in the virtual directory of expired media.
+const EXPIRED_PREFIX: &str = ".expired/";
+
+/// Somebody who answers requests; may block.
+pub trait Service: Send + Sync {
+    /// Answers one request; news on the way go to `events`.
+    ///
+    /// # Errors
+    /// Those of the volume's methods.
+    fn answer(&self, request: Request, events: &mut dyn FnMut(Event)) -> Result<Reply>;
+}
+
+/// Answers with an open volume.
+pub struct VolumeService {
+    volume: Arc<Volume>,
+    /// Held while a policy is read, changed and written back. No other lock of ours is taken under it.
+    policy_change: Mutex<()>,
+}
+
+impl VolumeService {
+    /// A service for an open volume.
+    #[must_use]
+    pub fn new(volume: Arc<Volume>) -> VolumeService {
+        VolumeService { volume, policy_change: Mutex::new(()) }
+    }
+
+    /// The volume it answers for.
+    #[must_use]
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
+    /// The inode of a medium named by its id, by its path in the volume, or by its place in `.expired`.
+    fn find(&self, medium: &str) -> Result<Ino> {
+        if let Some(id) = MediaId::parse(medium.as_bytes())
+            && let Some(ino) = self.volume.find(&id)?
+        {
+            return Ok(ino);
+        }
+        let path = medium.trim_start_matches('/');
+        let found = match path.strip_prefix(EXPIRED_PREFIX) {
+            Some(name) => self.volume.expired_by_name(name.as_bytes()).map(|expired| expired.ino),
+            None => self.volume.resolve(path.as_bytes()),
+        };
+        found.map_err(|error| match error.kind() {
+            Kind::NotFound | Kind::NotDirectory => Error::new(
+                Kind::NotFound,
+                format!("the volume has no medium `{medium}`; name it by its media id or by its path from the root of the volume"),
+            ),
+            _ => error,
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::clone(&self.volume.policy())
+    }
+
+    fn list(&self, filter: &MediaFilter, cursor: &str, limit: usize) -> Result<Reply> {
+        let cursor = cursor_bytes(cursor)?;
+        let (media, next) = self.volume.list(filter, &cursor, limit.clamp(1, MAX_PAGE))?;
+        Ok(Reply::Media { media, next: next.as_deref().map(cursor_text) })
+    }
+
+    fn expired(&self, cursor: &str, limit: usize) -> Result<Reply> {
+        let cursor = cursor_bytes(cursor)?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        let page = self.volume.expired(&cursor, limit)?;
+        let next = (page.len() == limit).then(|| page.last().map(|e| cursor_text(&e.cursor))).flatten();
+        let mut media = Vec::with_capacity(page.len());
+        for entry in &page {
+            match self.volume.medium(entry.ino, false) {
+                Ok(medium) => media.push((String::from_utf8_lossy(&entry.name).into_owned(), medium)),
+                // Removed since the page was read.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Reply::Expired { media, next })
+    }
+
+    /// Finds all media first, so that a wrong name changes nothing.
+    fn for_each(&self, media: &[String], change: impl Fn(Ino) -> Result<()>) -> Result<Reply> {
+        if media.len() > MAX_NAMED_MEDIA {
+            return Err(Error::new(
+                Kind::TooBig,
+                format!("more than {MAX_NAMED_MEDIA} media in one request; name fewer at a time"),
+            ));
+        }
+        let found = media.iter().map(|name| self.find(name)).collect::<Result<Vec<Ino>>>()?;
+        let mut changed: Vec<Medium> = Vec::with_capacity(found.len());
+        for ino in found {
+            change(ino)?;
+            changed.push(self.volume.medium(ino, false)?);
+        }
+        Ok(Reply::Changed(changed))
+    }
+
+    fn check(&self, read_all: bool, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        let report = self.volume.check(read_all, &mut |done, total| events(Event::Progress { done, total }))?;
+        let findings = u64::try_from(report.findings.len()).unwrap_or(u64::MAX);
+        for finding in report.findings {
+            events(Event::Finding(finding));
+        }
+        Ok(Reply::Checked { blobs: report.blobs, bytes: report.bytes, findings })
+    }
+}
+
+impl Service for VolumeService {
+    fn answer(&self, request: Request, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        let volume = &self.volume;
+        match request {
+            Request::Status => Ok(Reply::Status(Box::new(volume.status()?))),
+            Request::List { filter, cursor, limit } => self.list(&filter, &cursor, limit),
+            Request::Expired { cursor, limit } => self.expired(&cursor, limit),
+            Request::Medium { medium, deep } => Ok(Reply::Medium(Box::new(volume.medium(self.find(&medium)?, deep)?))),
+            Request::Purge { dry_run, older_than } => {
+                let mut tell = |report: &_| events(Event::Purged(Clone::clone(report)));
+                Ok(Reply::Purged(volume.purge(dry_run, older_than, &mut tell)?))
+            }
+            Request::Hold { media, held } => self.for_each(&media, |ino| volume.hold(ino, held)),
+            Request::KeepMedia { media, keep } => {
+                self.for_each(&media, |ino| volume.set_medium_retention(ino, keep.map(Keep::as_option)))
+            }
+            Request::Policy => Ok(Reply::Policy(self.policy())),
+            Request::ChangePolicy { change } => {
+                let _alone = self.policy_change.lock();
+                volume.set_policy(change.apply(self.policy())?)?;
+                Ok(Reply::Policy(self.policy()))
+            }
+            Request::Check { read_all } => self.check(read_all, events),
+            Request::Sync => volume.sync_all().map(|()| Reply::Done),
+            Request::Stop { .. } => {
+                Err(Error::new(Kind::Invalid, "the volume is not mounted; there is nothing to stop"))
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The volume as a FUSE file system: what every request needs. The requests themselves are in `operations`.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry};
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::Ino;
+use crate::volume::{Attr, FileKind, OpenFile, SetAttr, Volume};
+
+use super::chunks::ChunkGiver;
+use super::convert::file_attr;
+use super::errno::errno;
+use super::expired;
+use super::handles::{Handle, Handles};
+use super::references::References;
+
+/// How long the kernel may trust names and attributes: long, since it is told of every change it did not make.
+pub(super) const TTL: Duration = Duration::from_secs(3600);
+/// For what changes with the clock.
+pub(super) const TTL_NONE: Duration = Duration::ZERO;
+/// Inode numbers are never used twice, so one generation is enough.
+pub(super) const GENERATION: Generation = Generation(0);
+
+/// Most bytes of one read or write request.
+pub(super) const MAX_REQUEST: u32 = 1 << 20;
+
+/// How long the kernel may trust these attributes. It does not notice when a write takes setuid and setgid from a file,
+/// so it has to ask each time about a file that has them.
+pub(super) fn attr_ttl(attr: &Attr) -> Duration {
+    if attr.mode & 0o6000 != 0 && attr.kind != FileKind::Directory { TTL_NONE } else { TTL }
+}
+
+/// What a request comes to: a value, or the errno to reply.
+pub(super) type Answer<T> = std::result::Result<T, Errno>;
+
+thread_local! {
+    /// Where a thread reads to; it grows to the largest request once and is used again and again.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(vec![]) };
+}
+
+/// A volume, served to the kernel.
+pub(super) struct WamediaFs {
+    pub(super) volume: Arc<Volume>,
+    pub(super) handles: Handles,
+    pub(super) references: References,
+    pub(super) expired_listed: bool,
+    pub(super) chunks: Arc<ChunkGiver>,
+    poison_told: AtomicBool,
+}
+
+impl WamediaFs {
+    pub(super) fn new(volume: Arc<Volume>, expired_listed: bool) -> WamediaFs {
+        WamediaFs {
+            volume,
+            handles: Handles::new(),
+            references: References::new(),
+            expired_listed,
+            chunks: Arc::default(),
+            poison_told: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks the volume. This is the edge where failures are logged, once each, and where a panic, which would leave
+    /// the mount with one thread less and in the end hanging, becomes `EIO`.
+    pub(super) fn ask<T>(&self, what: &'static str, ino: Ino, ask: impl FnOnce(&Volume) -> Result<T>) -> Answer<T> {
+        let Ok(answer) = catch_unwind(AssertUnwindSafe(|| ask(&self.volume))) else {
+            tracing::error!(what, %ino, "a request has panicked: this is a fault of wamedia");
+            return Err(Errno::EIO);
+        };
+        answer.map_err(|error| self.refusal(what, ino, &error))
+    }
+
+    fn refusal(&self, what: &'static str, ino: Ino, error: &Error) -> Errno {
+        let worth_telling = match error.kind() {
+            Kind::Io | Kind::Damaged => true,
+            Kind::Poisoned => !self.poison_told.swap(true, Ordering::Relaxed),
+            _ => false,
+        };
+        if worth_telling {
+            tracing::error!(what, %ino, kind = ?error.kind(), %error, "a request has failed");
+        }
+        errno(error.kind())
+    }
+
+    /// Asks the volume about an open file. The handle is let go before this returns, so before any reply.
+    pub(super) fn ask_file<T>(
+        &self,
+        what: &'static str,
+        ino: INodeNo,
+        number: FileHandle,
+        ask: impl FnOnce(&Volume, &OpenFile) -> Result<T>,
+    ) -> Answer<T> {
+        let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
+        let Handle::File(guard) = &*handle else { return Err(Errno::EBADF) };
+        let file = guard.file().ok_or(Errno::EBADF)?;
+        self.ask(what, Ino(ino.0), |volume| ask(volume, file))
+    }
+
+    /// Reads into this thread's buffer and gives what was read to `reply`.
+    pub(super) fn read_file(
+        &self,
+        ino: INodeNo,
+        number: FileHandle,
+        offset: u64,
+        size: u32,
+        reply: impl FnOnce(Answer<&[u8]>),
+    ) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let size = size.min(MAX_REQUEST) as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let place = buffer.get_mut(..size).unwrap_or_default();
+            let read = self.ask_file("read", ino, number, |volume, file| volume.read(file, offset, place));
+            let length = *read.as_ref().unwrap_or(&0);
+            reply(read.map(|length| buffer.get(..length).unwrap_or_default()));
+            // An entry of `.expired` has pages of its own.
+            if !expired::is_alias(ino) {
+                self.chunks.was_read(Ino(ino.0), offset, length);
+            }
+        });
+    }
+
+    /// Makes an entry or finds one, counts it, and replies.
+    pub(super) fn entry(
+        &self,
+        what: &'static str,
+        parent: INodeNo,
+        reply: ReplyEntry,
+        make: impl FnOnce(&Volume) -> Result<Attr>,
+    ) {
+        let telling = self.references.telling();
+        match self.ask(what, Ino(parent.0), make) {
+            Ok(attr) => {
+                telling.told(attr.ino);
+                drop(telling);
+                reply.entry_with_ttls(&attr_ttl(&attr), &TTL, &file_attr(&attr), GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// Finds a medium by its name in `.expired`. It may cease to be expired at any time, so the name is not remembered.
+    pub(super) fn expired_entry(&self, name: &[u8], reply: ReplyEntry) {
+        let telling = self.references.telling();
+        let found = self.ask("lookup", expired::INO, |volume| {
+            let expired = volume.expired_by_name(name)?;
+            volume.getattr(expired.ino)
+        });
+        match found {
+            Ok(attr) => {
+                telling.told(attr.ino);
+                drop(telling);
+                reply.entry(&TTL_NONE, &expired::entry_attributes(&attr), GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+/// Refuses a new name in `.expired`, and the name `.expired` itself.
+pub(super) fn may_add(parent: Ino, name: &[u8]) -> Answer<()> {
+    if parent == expired::INO {
+        return Err(Errno::EROFS);
+    }
+    if expired::is_named(parent, name) { Err(Errno::EEXIST) } else { Ok(()) }
+}
+
+/// Refuses to take a name out of `.expired` by any way but `unlink`, and the name `.expired` itself.
+pub(super) fn may_take(parent: Ino, name: &[u8]) -> Answer<()> {
+    if parent == expired::INO || expired::is_named(parent, name) { Err(Errno::EROFS) } else { Ok(()) }
+}
+
+/// Clears setuid and setgid of a file that an unprivileged caller has cut while opening it. The kernel leaves
+/// that to us, and it is rare enough to cost another call.
+pub(super) fn drop_privileges_of(volume: &Volume, ino: Ino) -> Result<()> {
+    if volume.getattr(ino)?.mode & 0o6000 != 0 {
+        volume.setattr(ino, &SetAttr { drop_privileges: true, ..SetAttr::default() })?;
+    }
+    Ok(())
+}
+
+/// Replies to a request that has no more to say than that it was done.
+pub(super) fn reply_done(reply: ReplyEmpty, answer: Answer<()>) {
+    match answer {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}

@@ -1,0 +1,45 @@
+//! The volume as a mounted file system (FUSE).
+//!
+//! Mounting ([`mount`]) and serving ([`run`]) are two steps, so that a daemon can mount first, while mount(8) or an
+//! automount waits for exactly this process, fork, and serve from the child:
+//!
+//! ```no_run
+//! # fn serve(volume: std::sync::Arc<wamedia::volume::Volume>) -> wamedia::error::Result<()> {
+//! use wamedia::fs;
+//! let options = fs::MountOptions::parse(&["allow_other,noatime"])?;
+//! let mounted = fs::mount(std::path::Path::new("/mnt/wa/media"), &options)?;
+//! let unmounter = mounted.unmounter(); // for the signal thread: unmounter.stop(grace)
+//! let ended = fs::run(&volume, mounted, &options, |_| println!("ready"))?;
+//! volume.shutdown()?;
+//! # let _ = (unmounter, ended); Ok(()) }
+//! ```
+//!
+//! Inside, `operations` converts each request into one call of the volume and its answer into a reply; `watcher` tells
+//! the kernel what changed by other ways, which is what allows its caches to be trusted for long.
+
+mod adapter;
+mod chunks;
+mod convert;
+mod errno;
+mod expired;
+mod fusermount;
+mod handles;
+mod listing;
+mod mount;
+mod mountinfo;
+mod mountpoint;
+mod operations;
+mod options;
+mod references;
+mod session;
+mod syscalls;
+mod unmount;
+mod watcher;
+
+pub use errno::errno;
+pub use mount::{Mounted, mount};
+pub use mountinfo::{Device, FS_TYPE, MountEntry, find_mounts};
+pub use mountpoint::clear_dead;
+pub use options::{Access, DEFAULT_SOURCE, DEFAULT_THREADS, MAX_THREADS, MountOptions};
+pub use session::{Ended, run, serve};
+pub use unmount::{Stopped, Unmounter, unmount};

@@ -1,0 +1,107 @@
+//! How often the kernel was told of each inode, so that the volume learns when it has forgotten one.
+
+use std::collections::HashMap;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use crate::ids::Ino;
+
+const SHARDS: usize = 16;
+
+/// The kernel counts an inode once for each reply that names it, and gives all counts back at once when it forgets it.
+///
+/// Lock order: `gate` before a shard. `gate` is read-held from before the volume is asked for an inode until the
+/// answer is counted, and write-held while the volume is told that one is forgotten; so an inode that is found again
+/// at that moment is never forgotten after it was found. Calls into the volume are made while `gate` is held; the
+/// volume never calls back into here.
+pub(super) struct References {
+    gate: RwLock<()>,
+    shards: [Mutex<HashMap<u64, u64>>; SHARDS],
+}
+
+/// The right to tell the kernel of inodes.
+pub(super) struct Telling<'a> {
+    references: &'a References,
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl References {
+    pub(super) fn new() -> References {
+        References { gate: RwLock::new(()), shards: Default::default() }
+    }
+
+    /// To be called before the volume is asked.
+    pub(super) fn telling(&self) -> Telling<'_> {
+        Telling { references: self, _gate: self.gate.read() }
+    }
+
+    /// Gives `count` counts of an inode back and calls `forget` when none is left.
+    pub(super) fn give_back(&self, ino: Ino, count: u64, forget: impl FnOnce(Ino)) {
+        if !self.lower(ino, count) {
+            return;
+        }
+        let _gate = self.gate.write();
+        if self.shard(ino).is_some_and(|shard| !shard.lock().contains_key(&ino.0)) {
+            forget(ino);
+        }
+    }
+
+    /// Whether nothing is left of the inode's count.
+    fn lower(&self, ino: Ino, count: u64) -> bool {
+        let Some(shard) = self.shard(ino) else { return false };
+        let mut shard = shard.lock();
+        let Some(held) = shard.get_mut(&ino.0) else { return false };
+        debug_assert!(*held >= count, "the kernel gave back more than it was told");
+        if *held > count {
+            *held -= count;
+            return false;
+        }
+        shard.remove(&ino.0);
+        true
+    }
+
+    fn shard(&self, ino: Ino) -> Option<&Mutex<HashMap<u64, u64>>> {
+        self.shards.get(usize::try_from(ino.0 % SHARDS as u64).ok()?)
+    }
+}
+
+impl Telling<'_> {
+    /// Counts one reply that names this inode. To be called before the reply is sent.
+    pub(super) fn told(&self, ino: Ino) {
+        if let Some(shard) = self.references.shard(ino) {
+            *shard.lock().entry(ino.0).or_insert(0) += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forgotten(references: &References, ino: u64, count: u64) -> bool {
+        let mut forgotten = false;
+        references.give_back(Ino(ino), count, |_| forgotten = true);
+        forgotten
+    }
+
+    #[test]
+    fn an_inode_is_forgotten_with_its_last_count_only() {
+        let references = References::new();
+        for ino in [7, 7, 7, 23] {
+            references.telling().told(Ino(ino));
+        }
+        assert!(!forgotten(&references, 7, 2));
+        assert!(forgotten(&references, 7, 1));
+        assert!(forgotten(&references, 23, 1));
+        assert!(!forgotten(&references, 7, 1), "nothing is forgotten twice");
+    }
+
+    #[test]
+    fn an_inode_told_again_starts_anew() {
+        let references = References::new();
+        references.telling().told(Ino(5));
+        assert!(forgotten(&references, 5, 1));
+        references.telling().told(Ino(5));
+        assert!(forgotten(&references, 5, 1));
+    }
+}

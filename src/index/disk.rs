@@ -1,0 +1,271 @@
+//! The base on disk: one sled tree. The only file that calls sled.
+//!
+//! What sled 0.34 does not do by itself, and is done here:
+//! - Its flush writes the pages of its file (`sync_file_range`) but neither the file's metadata nor the device's cache;
+//!   [`Base::flush`] adds `fdatasync`.
+//! - It may panic on bytes it does not expect; every call is fenced in.
+//! - A failed batch stays half done in its memory; after any failed write the base answers nothing more. So that a full
+//!   disk is not such a failure, free space is asked for before sled is.
+//! - Its cache counts a node only when a queue of 64 accesses fills up, one of 256 such queues; see [`KNOCKS`].
+//! - It takes a snapshot of its page table only when it opens, and reads the log behind the last one, where it skips
+//!   what is damaged; settling therefore opens once more, and what was found is checked.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::base::{Base, Changes, Settled};
+use super::files;
+use crate::error::{Error, Kind, Result};
+
+/// The size of sled's log segments. A node above a quarter of it is written to a file of its own.
+pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
+
+/// How often a page that was read is asked for once more, so that sled's cache counts it soon enough.
+///
+/// With n knocks up to 256 * 64 / (n + 1) nodes of some 4 to 16 KiB are in memory beyond the cache's size.
+const KNOCKS: usize = 3;
+
+/// In a walk over all pages, one of so many is knocked at; a node of sled holds 9 to 16 pages.
+const KNOCK_EVERY: usize = 8;
+
+/// After a batch, one in so many of the pages it touched is knocked at several times: the batch has read nodes by the
+/// thousand that the cache has not counted yet.
+const SWEEP_EVERY: usize = 4;
+const SWEEPS: usize = 5;
+/// Bytes of the log that the kernel is asked to read at once when it is opened. sled reads it in small pieces in no order,
+/// which a disk takes many times as long for.
+const READ_AHEAD: u64 = 64 << 20;
+/// What a batch may take in the log for each of its bytes, at worst: the nodes it touches, and as many that make room.
+const LOG_FACTOR: u64 = 24;
+
+/// Free space without which nothing is written at all: segments that sled opens at once.
+const FLOOR_BYTES: u64 = 4 * SEGMENT_BYTES as u64;
+
+/// How many times, 10 ms apart, a file lock is tried that sled's threads let go of a little after it was closed.
+const LOCK_TRIES: u32 = 100;
+
+/// One open sled tree.
+pub(super) struct Disk {
+    dir: PathBuf,
+    cache_bytes: u64,
+    data: File,
+    db: RwLock<Option<sled::Db>>,
+    /// Why nothing works any more.
+    fault: Mutex<Option<(Kind, String)>>,
+    /// Whether anything was written since it was opened.
+    written: AtomicBool,
+}
+
+/// sled's error as ours.
+fn convert(what: &str, error: sled::Error) -> Error {
+    let kind = match &error {
+        sled::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull => Kind::NoSpace,
+        sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => Kind::Locked,
+        sled::Error::Io(_) => Kind::Io,
+        sled::Error::Unsupported(_) => Kind::Version,
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::CollectionNotFound(_) => {
+            Kind::Damaged
+        }
+    };
+    Error::new(kind, format!("{what}: {error}")).with_source(error)
+}
+
+/// Calls sled; a panic becomes an error.
+fn fence<T>(what: &str, call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|e| convert(what, e)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(Error::new(Kind::Damaged, format!("{what}: sled gave up: {text}")))
+        }
+    }
+}
+
+/// Starts sled in `dir`.
+fn start(dir: &Path, cache_bytes: u64) -> Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes.max(4096))
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None);
+    for _ in 1..LOCK_TRIES {
+        match fence("open the index", || config.open()) {
+            Err(e) if e.kind() == Kind::Locked => sleep(Duration::from_millis(10)),
+            result => return result,
+        }
+    }
+    fence("open the index", || config.open())
+}
+
+/// See [`KNOCKS`].
+fn knock(db: &sled::Db, name: &[u8]) -> sled::Result<()> {
+    for _ in 0..KNOCKS {
+        db.get(name)?;
+    }
+    Ok(())
+}
+
+/// Closes `db`; sled may give up while it does.
+fn shut(db: sled::Db) -> Result<()> {
+    fence("close the index", || {
+        drop(db);
+        Ok(())
+    })
+}
+
+/// The free space that opening the files in `dir` may need: a snapshot of the page table, new segments.
+pub(super) fn space_to_open(dir: &Path) -> u64 {
+    let log = fs::metadata(dir.join("db")).map_or(0, |meta| meta.len());
+    FLOOR_BYTES + log / 256
+}
+
+impl Disk {
+    /// Opens or makes the tree in `dir`; sled recovers from its log what was there.
+    ///
+    /// # Errors
+    /// `NoSpace` on a full disk, `Locked` when another process has it open, `Version`, `Damaged`, `Io`.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Disk> {
+        let path = dir.join("db");
+        files::read_ahead(&path, READ_AHEAD);
+        let db = start(dir, cache_bytes)?;
+        let data = File::open(&path).map_err(|e| Error::io(path.display(), e))?;
+        Ok(Disk {
+            dir: dir.to_owned(),
+            cache_bytes,
+            data,
+            db: RwLock::new(Some(db)),
+            fault: Mutex::new(None),
+            written: AtomicBool::new(false),
+        })
+    }
+
+    /// Calls sled unless it failed before.
+    fn call<T>(&self, what: &str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
+        if let Some((kind, message)) = &*self.fault.lock() {
+            return Err(Error::new(*kind, message.as_str()));
+        }
+        let db = self.db.read();
+        let db = db.as_ref().ok_or_else(|| Error::new(Kind::BadHandle, "the index is closed"))?;
+        fence(what, || call(db))
+    }
+
+    /// Writes a batch without asking for room. Errors leave the base unusable.
+    pub(super) fn write(&self, changes: Changes) -> Result<()> {
+        self.written.store(true, Ordering::Relaxed);
+        let touched: Vec<Vec<u8>> = changes.keys().step_by(SWEEP_EVERY).cloned().collect();
+        let mut batch = sled::Batch::default();
+        for (name, page) in changes {
+            match page {
+                Some(page) => batch.insert(name, page),
+                None => batch.remove(name),
+            }
+        }
+        self.call("write the index", |db| db.apply_batch(batch)).map_err(|e| self.fail(e))?;
+        self.call("read the index", |db| {
+            touched.iter().try_for_each(|name| (0..SWEEPS).try_for_each(|_| knock(db, name)))
+        })
+    }
+
+    /// Lets nothing work any more after a failed write.
+    fn fail(&self, error: Error) -> Error {
+        let mut fault = self.fault.lock();
+        fault.get_or_insert_with(|| (error.kind(), format!("the index failed earlier: {error}")));
+        error
+    }
+}
+
+impl Base for Disk {
+    fn first(&self, from: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.call("read the index", |db| {
+            let Some((name, page)) = db.range::<&[u8], _>((from, Bound::Unbounded)).next().transpose()? else {
+                return Ok(None);
+            };
+            knock(db, &name)?;
+            Ok(Some((name.to_vec(), page.to_vec())))
+        })
+    }
+
+    fn page(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.call("read the index", |db| {
+            knock(db, name)?;
+            Ok(db.get(name)?.map(|page| page.to_vec()))
+        })
+    }
+
+    fn each(&self, from: Bound<&[u8]>, limit: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+        self.call("read the index", |db| {
+            for (count, found) in db.range::<&[u8], _>((from, Bound::Unbounded)).take(limit).enumerate() {
+                let (name, page) = found?;
+                visit(&name, &page);
+                if count % KNOCK_EVERY == 0 {
+                    knock(db, &name)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&self, changes: Changes) -> Result<()> {
+        let bytes: u64 = changes.values().flatten().map(|page| page.len() as u64 + 32).sum();
+        let (free, needed) = (files::free_bytes(&self.dir)?, FLOOR_BYTES + bytes * LOG_FACTOR);
+        if free < needed {
+            let message = format!("the index needs {needed} bytes of free space to write, {free} are there");
+            return Err(Error::new(Kind::NoSpace, message));
+        }
+        self.write(changes)
+    }
+
+    fn flush(&self, batches: u64) -> Result<()> {
+        let flushed = self.call("flush the index", |db| db.flush().map(drop));
+        let synced = flushed.and_then(|()| {
+            self.data.sync_data().map_err(|e| Error::io("sync the index", e))?;
+            files::sync_all_in(&self.dir.join("blobs"))?;
+            self.dir.parent().map_or(Ok(()), |dir| files::write_flushed(dir, batches))
+        });
+        synced.map_err(|e| self.fail(e))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        files::tree_bytes(&self.dir)
+    }
+
+    fn settle(&self) -> Result<Settled> {
+        if !self.written.load(Ordering::Relaxed) {
+            return Ok(Settled::Unchanged);
+        }
+        if files::free_bytes(&self.dir)? < space_to_open(&self.dir) {
+            return Ok(Settled::NoRoom);
+        }
+        let mut db = self.db.write();
+        let again = db.take().map_or(Ok(()), shut).and_then(|()| start(&self.dir, self.cache_bytes));
+        *db = Some(again.map_err(|e| self.fail(e))?);
+        Ok(Settled::Reopened)
+    }
+
+    fn close(&self, mark: Option<&str>) -> Result<()> {
+        let Some(db) = self.db.write().take() else { return Ok(()) };
+        shut(db).map_err(|e| self.fail(e))?;
+        self.data.sync_data().map_err(|e| Error::io("sync the index", e))?;
+        let (Some(mark), Some(parent)) = (mark, self.dir.parent()) else { return Ok(()) };
+        files::sync_dir(&self.dir)?;
+        files::write_mark(parent, mark)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.get_mut().take() {
+            // Nobody is left to tell, and the next open checks everything.
+            let _ = shut(db);
+        }
+    }
+}

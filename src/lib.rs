@@ -1,0 +1,16 @@
+//! wamedia: an encrypted, quota-keeping volume for WhatsApp Business media, mounted with FUSE.
+//!
+//! The layers, from the bottom: [`ids`], [`error`], [`clock`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
+//! [`volume`], which alone joins them; above it [`fs`], [`control`] and [`cli`]. [`media`] stands beside.
+pub mod cli;
+pub mod clock;
+pub mod control;
+pub mod crypto;
+pub mod error;
+pub mod format;
+pub mod fs;
+pub mod ids;
+pub mod index;
+pub mod media;
+pub mod store;
+pub mod volume;

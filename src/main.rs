@@ -1,0 +1,7 @@
+//! The `wamedia` binary; see [`wamedia::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wamedia::cli::run()
+}

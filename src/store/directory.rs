@@ -1,0 +1,310 @@
+//! Blobs as files, 4096 numbers to a directory.
+
+use std::fs::File;
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustix::fs::{fdatasync, fsync, syncfs};
+use rustix::io::{preadv, pwritev};
+
+use super::latch::Latch;
+use super::{Blob, Space, Store};
+use crate::error::{Error, Kind, Result};
+use crate::ids::BlobId;
+
+/// Binary logarithm of how many blob numbers share a directory.
+const DIR_SHIFT: u32 = 12;
+/// How many blobs are kept open.
+const OPEN_BLOBS: usize = 256;
+/// The most buffers one system call takes (`IOV_MAX`).
+const IOV_MAX: usize = 1024;
+
+/// Blobs in a directory of the local file system.
+pub struct DirStore {
+    root: PathBuf,
+    root_file: File,
+    latch: Arc<Latch>,
+    open: Mutex<LruCache<BlobId, Arc<DirBlob>>>,
+    names_follow_sync: bool,
+}
+
+/// Whether `fsync` of a young file makes its directory entry durable too, as it does where both are in one journal.
+fn names_follow_sync(root: &File) -> bool {
+    const EXT: u64 = 0xEF53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683E;
+    // The magic number is an unsigned 32-bit value in a field of the platform's choice.
+    rustix::fs::fstatfs(root).is_ok_and(|fs| matches!((fs.f_type as u64) & 0xFFFF_FFFF, EXT | XFS | BTRFS))
+}
+
+impl DirStore {
+    /// Opens the blobs below `root`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`.
+    pub fn open(root: &Path) -> Result<DirStore> {
+        make_dir(root)?;
+        let root_file = File::open(root).map_err(|e| Error::io(root.display(), e))?;
+        Ok(DirStore {
+            root: root.to_owned(),
+            names_follow_sync: names_follow_sync(&root_file),
+            root_file,
+            latch: Arc::default(),
+            open: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_BLOBS).unwrap_or(NonZeroUsize::MIN))),
+        })
+    }
+
+    fn dir(&self, id: BlobId) -> PathBuf {
+        self.root.join(format!("{:013x}", id.0 >> DIR_SHIFT))
+    }
+
+    fn path(&self, id: BlobId) -> PathBuf {
+        self.dir(id).join(id.to_string())
+    }
+
+    fn make_file(&self, id: BlobId) -> Result<File> {
+        let path = self.path(id);
+        let open = || File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let made = match open() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                make_dir(&self.dir(id))?;
+                fsync(&self.root_file).map_err(|e| Error::io(self.root.display(), e.into()))?;
+                open()
+            }
+            other => other,
+        };
+        made.map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Error::new(Kind::Exists, format!("blob {id} is there already")).with_source(e),
+            _ => Error::io(path.display(), e),
+        })
+    }
+
+    fn keep(&self, blob: DirBlob) -> Arc<DirBlob> {
+        let blob = Arc::new(blob);
+        // The file that falls out is closed after the lock is released.
+        let _fallen = self.open.lock().push(blob.id, Arc::clone(&blob));
+        blob
+    }
+
+    fn blob(&self, id: BlobId, file: File, name_is_young: bool) -> DirBlob {
+        DirBlob {
+            id,
+            file,
+            latch: Arc::clone(&self.latch),
+            name_is_young: AtomicBool::new(name_is_young),
+            dir: (!self.names_follow_sync).then(|| self.dir(id)),
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io(path.display(), e)),
+        _ => Ok(()),
+    }
+}
+
+impl Store for DirStore {
+    fn create(&self, id: BlobId) -> Result<Arc<dyn Blob>> {
+        self.latch.pass()?;
+        let file = self.latch.watch(self.make_file(id))?;
+        Ok(self.keep(self.blob(id, file, true)))
+    }
+
+    fn open(&self, id: BlobId) -> Result<Option<Arc<dyn Blob>>> {
+        if let Some(blob) = self.open.lock().get(&id) {
+            return Ok(Some(Arc::clone(blob) as Arc<dyn Blob>));
+        }
+        let path = self.path(id);
+        let opened = match File::options().read(true).write(true).open(&path) {
+            // A store on a read-only file system can still be read.
+            Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => File::open(&path),
+            other => other,
+        };
+        match opened {
+            Ok(file) => Ok(Some(self.keep(self.blob(id, file, true)))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(path.display(), e)),
+        }
+    }
+
+    fn remove(&self, id: BlobId) -> Result<()> {
+        self.latch.pass()?;
+        let _closed = self.open.lock().pop(&id);
+        match std::fs::remove_file(self.path(id)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => self.latch.watch(Err(Error::io(self.path(id).display(), e))),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, from: BlobId, visit: &mut dyn FnMut(BlobId) -> Result<()>) -> Result<()> {
+        for dir in numbers_in(&self.root)? {
+            if dir < from.0 >> DIR_SHIFT {
+                continue;
+            }
+            for number in numbers_in(&self.dir(BlobId(dir << DIR_SHIFT)))? {
+                if number >= from.0 && number >> DIR_SHIFT == dir {
+                    visit(BlobId(number))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.latch.pass()?;
+        let done = syncfs(&self.root_file).map_err(|e| Error::io(format!("sync of {}", self.root.display()), e.into()));
+        self.latch.watch(done)
+    }
+
+    fn space(&self) -> Result<Space> {
+        let fs = rustix::fs::fstatvfs(&self.root_file).map_err(|e| Error::io(self.root.display(), e.into()))?;
+        Ok(Space { total: fs.f_blocks.saturating_mul(fs.f_frsize), free: fs.f_bavail.saturating_mul(fs.f_frsize) })
+    }
+
+    fn latch(&self) -> &Arc<Latch> {
+        &self.latch
+    }
+}
+
+/// The names of a directory that are hexadecimal numbers, in ascending order; others are none of ours.
+fn numbers_in(dir: &Path) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir.display(), e))? {
+        let name = entry.map_err(|e| Error::io(dir.display(), e))?.file_name();
+        if let Some(number) = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok()) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+struct DirBlob {
+    id: BlobId,
+    file: File,
+    latch: Arc<Latch>,
+    name_is_young: AtomicBool,
+    /// The directory to sync for the name; none where the sync of the file does it.
+    dir: Option<PathBuf>,
+}
+
+impl DirBlob {
+    fn named<T>(&self, outcome: rustix::io::Result<T>) -> Result<T> {
+        outcome.map_err(|e| Error::io(format!("blob {}", self.id), e.into()))
+    }
+
+    fn sync_file(&self) -> Result<()> {
+        if !self.name_is_young.load(Ordering::Acquire) {
+            return self.named(fdatasync(&self.file));
+        }
+        self.named(fsync(&self.file))?;
+        if let Some(dir) = &self.dir {
+            let dir_file = File::open(dir).map_err(|e| Error::io(dir.display(), e))?;
+            self.named(fsync(&dir_file))?;
+        }
+        self.name_is_young.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_all(&self, bufs: &[IoSlice<'_>], offset: u64) -> rustix::io::Result<()> {
+        let mut at = offset;
+        for part in bufs.chunks(IOV_MAX) {
+            let total: usize = part.iter().map(|b| b.len()).sum();
+            let mut done = 0;
+            while done < total {
+                let written = match pwritev(&self.file, &skip(part, done), at) {
+                    Err(rustix::io::Errno::INTR) => 0,
+                    Ok(0) => return Err(rustix::io::Errno::IO),
+                    other => other?,
+                };
+                done += written;
+                at += written as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The buffers without their first `done` bytes.
+fn skip<'a>(bufs: &'a [IoSlice<'a>], mut done: usize) -> Vec<IoSlice<'a>> {
+    let mut rest = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let cut = done.min(buf.len());
+        done -= cut;
+        rest.extend(buf.get(cut..).filter(|b| !b.is_empty()).map(IoSlice::new));
+    }
+    rest
+}
+
+impl Blob for DirBlob {
+    fn id(&self) -> BlobId {
+        self.id
+    }
+
+    fn len(&self) -> Result<u64> {
+        let meta = self.file.metadata().map_err(|e| Error::io(format!("blob {}", self.id), e))?;
+        Ok(meta.len())
+    }
+
+    fn read_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Result<usize> {
+        let mut total = 0;
+        let mut rest = bufs;
+        while !rest.is_empty() {
+            let group = rest.len().min(IOV_MAX);
+            let wanted: usize = rest.iter().take(group).map(|b| b.len()).sum();
+            let got = match preadv(&self.file, &mut rest[..group], offset + total as u64) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => self.named(other)?,
+            };
+            total += got;
+            if got == wanted {
+                rest = &mut rest[group..];
+            } else if got == 0 {
+                break;
+            } else {
+                IoSliceMut::advance_slices(&mut rest, got);
+            }
+        }
+        Ok(total)
+    }
+
+    fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()> {
+        self.latch.pass()?;
+        self.latch.watch(self.named(self.write_all(bufs, offset)))
+    }
+
+    fn reserve(&self, len: u64) -> Result<()> {
+        self.latch.pass()?;
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+            // Where the file system makes no promises, writing is what shows whether there is room.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            other => self.named(other),
+        }
+    }
+
+    fn cut(&self, len: u64) -> Result<()> {
+        self.latch.pass()?;
+        self.latch.watch(self.named(rustix::fs::ftruncate(&self.file, len)))
+    }
+
+    #[expect(unsafe_code, reason = "sync_file_range(2) has no safe wrapper among our crates")]
+    fn begin_sync(&self, from: u64, to: u64) {
+        let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to.saturating_sub(from))) else { return };
+        // SAFETY: the descriptor is open as long as `self.file` lives, and no memory is touched. A failure is one of the
+        // hint alone: the sync that counts tells of it again.
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.latch.pass()?;
+        self.latch.watch(self.sync_file())
+    }
+}

@@ -1,0 +1,131 @@
+//! The place of a volume's bytes: blobs in a directory, and the few files beside them.
+//!
+//! Nothing in here knows a file name of the volume, an attribute, a policy or the index.
+
+mod ballast;
+mod directory;
+mod journal;
+mod latch;
+mod layout;
+mod lock;
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+pub use ballast::Ballast;
+pub use directory::DirStore;
+pub use journal::JournalFile;
+pub use latch::Latch;
+pub use layout::{INDEX_DIR, Layout, mend_superblock, read_superblock, write_superblock};
+pub use lock::StoreLock;
+
+use crate::error::Result;
+use crate::ids::BlobId;
+
+/// Room on the backing file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total: u64,
+    /// What an unprivileged writer can still use.
+    pub free: u64,
+}
+
+/// Blobs by number.
+///
+/// Every method may block on the disk. After a write or sync has failed the store is poisoned
+/// ([`Latch`]): what changes it fails with `Kind::Poisoned`, reading goes on.
+pub trait Store: Send + Sync {
+    /// Makes an empty blob; its name is durable once the blob was synced.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`; `Exists` when the number is taken.
+    fn create(&self, id: BlobId) -> Result<Arc<dyn Blob>>;
+
+    /// Opens a blob; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn open(&self, id: BlobId) -> Result<Option<Arc<dyn Blob>>>;
+
+    /// Removes a blob if it is there; durable after [`Store::sync_all`].
+    ///
+    /// # Errors
+    /// `Poisoned`, `Io`.
+    fn remove(&self, id: BlobId) -> Result<()>;
+
+    /// Calls `visit` with every blob from number `from` on, in ascending order.
+    ///
+    /// # Errors
+    /// `Io`, and whatever `visit` returns.
+    fn list(&self, from: BlobId, visit: &mut dyn FnMut(BlobId) -> Result<()>) -> Result<()>;
+
+    /// Makes everything written, created and removed so far durable (`syncfs(2)`).
+    ///
+    /// # Errors
+    /// `Poisoned`, `Io`; a failure poisons.
+    fn sync_all(&self) -> Result<()>;
+
+    /// Room on the backing file system.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn space(&self) -> Result<Space>;
+
+    /// Whether, and why, the store is poisoned.
+    fn latch(&self) -> &Arc<Latch>;
+}
+
+/// One blob: bytes at offsets.
+pub trait Blob: Send + Sync {
+    /// Its number.
+    fn id(&self) -> BlobId;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn len(&self) -> Result<u64>;
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads into the buffers one after the other; fewer bytes only at the end of the blob.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn read_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Result<usize>;
+
+    /// Writes all buffers one after the other.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`; `Io`, which poisons.
+    fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()>;
+
+    /// Has the disk promise room for the first `len` bytes; its length stays. What is beyond its length is given back
+    /// by [`Blob::cut`].
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`; nothing has changed.
+    fn reserve(&self, len: u64) -> Result<()>;
+
+    /// Cuts it to `len` bytes, for recovery, or to its own length.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Io`, which poisons.
+    fn cut(&self, len: u64) -> Result<()>;
+
+    /// Has the disk begin with the bytes `from..to`, so that a later sync waits for less: a hint.
+    fn begin_sync(&self, from: u64, to: u64);
+
+    /// Makes its bytes and its name durable.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Io`, which poisons.
+    fn sync(&self) -> Result<()>;
+}

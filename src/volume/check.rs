@@ -1,0 +1,197 @@
+//! Check: does the index say what the blobs say, and, when asked, is every byte what was written?
+
+use std::collections::HashSet;
+
+use super::Volume;
+use super::truth::{self, Keys};
+use super::types::{CheckReport, Finding};
+use crate::error::{Kind, Result};
+use crate::format::content::Place;
+use crate::format::frame::CHUNK_LEN;
+use crate::format::geometry::chunk_len;
+use crate::ids::{BlobId, FileKind, Ino};
+use crate::index::{Table, schema};
+
+use std::ops::Bound;
+
+const STEP: usize = 256;
+/// Findings kept in a report; beyond, they are only counted.
+const MAX_FINDINGS: usize = 10_000;
+
+impl Volume {
+    /// Compares index and store; with `read_all` also verifies every byte. Changes nothing.
+    ///
+    /// `progress` gets blobs done and blobs in all. What is written while it runs may or may not be looked at.
+    ///
+    /// # Errors
+    /// `Io` when the store cannot be listed. What is damaged is a finding, not an error.
+    pub fn check(&self, read_all: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
+        if self.store.latch().reason().is_none() {
+            self.sync_all()?;
+        }
+        self.settle();
+        let mut report = CheckReport::default();
+        let mut blobs = HashSet::new();
+        self.store.list(BlobId(0), &mut |id| {
+            blobs.insert(id);
+            Ok(())
+        })?;
+        let total = blobs.len() as u64;
+        let mut after = schema::inode(Ino(0));
+        loop {
+            let keys = self.index.scan_keys(Table::Inodes, Bound::Excluded(&after), Bound::Unbounded, STEP)?;
+            let Some(last) = keys.last().and_then(|k| schema::parse_inode(k)) else { break };
+            after = schema::inode(last);
+            for ino in keys.iter().filter_map(|k| schema::parse_inode(k)) {
+                if let Some(blob) = self.check_inode(ino, read_all, &mut report) {
+                    blobs.remove(&blob);
+                }
+            }
+            progress(report.blobs, total);
+        }
+        self.check_strays(blobs, &mut report)?;
+        progress(total, total);
+        Ok(report)
+    }
+
+    fn note(
+        report: &mut CheckReport,
+        blob: Option<BlobId>,
+        medium: Option<String>,
+        chunk: Option<u64>,
+        problem: String,
+    ) {
+        if report.findings.len() < MAX_FINDINGS {
+            report.findings.push(Finding { blob: blob.map(|b| b.to_string()), medium, chunk, problem });
+        }
+    }
+
+    /// Checks one inode; gives the blob that is its truth.
+    fn check_inode(&self, ino: Ino, read_all: bool, report: &mut CheckReport) -> Option<BlobId> {
+        let inode = match self.inode(ino) {
+            Ok(inode) => inode,
+            Err(e) if e.kind() == Kind::NotFound => return None,
+            Err(e) => {
+                Volume::note(report, None, None, None, format!("inode {ino}: {e}"));
+                return None;
+            }
+        };
+        let mut state = inode.state.write();
+        let at = state.record.location?;
+        report.blobs += 1;
+        let path = self.path_of_record(&state.record);
+        let name = || Some(format!("{} {}", self.own_id(ino), String::from_utf8_lossy(&path)));
+        let mut problems = Vec::new();
+        match self.store.open(at.blob) {
+            Ok(Some(blob)) => match truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob) {
+                Ok(Some(truth)) if truth.record.location == Some(at) || state.writers > 0 => {}
+                Ok(Some(_)) => problems.push("the blob is not the version the index knows".to_owned()),
+                Ok(None) => problems.push("no whole attributes are left in the blob".to_owned()),
+                Err(e) => problems.push(e.to_string()),
+            },
+            Ok(None) => problems.push("its blob is missing from the store".to_owned()),
+            Err(e) => problems.push(e.to_string()),
+        }
+        if problems.is_empty()
+            && let Err(e) = self.load(&mut state)
+        {
+            problems.push(e.to_string());
+        }
+        let medium = if problems.is_empty() { None } else { name() };
+        for problem in problems {
+            Volume::note(report, Some(at.blob), medium.clone(), None, problem);
+        }
+        for link in &state.record.attrs.links {
+            let named = self.read_name(link.parent, &link.name).ok().flatten();
+            if named.is_none_or(|n| n.ino != ino) {
+                Volume::note(
+                    report,
+                    Some(at.blob),
+                    name(),
+                    None,
+                    "one of its names leads elsewhere; run `wamedia rebuild-index`".into(),
+                );
+            }
+        }
+        if read_all && state.record.attrs.kind == FileKind::Regular && state.content.is_some() {
+            self.check_content(&state, at.blob, &name(), report);
+        }
+        Some(at.blob)
+    }
+
+    fn path_of_record(&self, record: &super::record::Record) -> Vec<u8> {
+        let Some(link) = record.attrs.links.first() else { return Vec::new() };
+        let above = self.path_of(link.parent).unwrap_or_default();
+        if above.is_empty() { link.name.clone() } else { [above.as_slice(), b"/", &link.name].concat() }
+    }
+
+    fn check_content(
+        &self,
+        state: &super::inode::State,
+        blob: BlobId,
+        name: &Option<String>,
+        report: &mut CheckReport,
+    ) {
+        let Some(content) = &state.content else { return };
+        if let Some(writer) = &state.writer {
+            writer.flight.wait();
+        }
+        let mut plain = vec![0; CHUNK_LEN];
+        for run in content.map.runs().iter().filter(|run| run.place != Place::Reserved) {
+            for chunk in run.first..run.first + run.count {
+                let want = chunk_len(state.record.len, chunk);
+                let part = plain.get_mut(..want).unwrap_or_default();
+                match self.read_state(state, chunk * CHUNK_LEN as u64, part) {
+                    Ok(got) => report.bytes += got as u64,
+                    Err(e) => Volume::note(report, Some(blob), name.clone(), Some(chunk), e.to_string()),
+                }
+            }
+        }
+    }
+
+    /// Blobs that no inode has: those that wait to be removed are in order.
+    fn check_strays(&self, strays: HashSet<BlobId>, report: &mut CheckReport) -> Result<()> {
+        let mut strays: Vec<BlobId> = strays.into_iter().collect();
+        strays.sort_unstable();
+        for id in strays {
+            if self.is_waiting(id) {
+                continue;
+            }
+            let Some(blob) = self.store.open(id)? else { continue };
+            let said = truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob);
+            let problem = match said {
+                Ok(Some(truth)) => {
+                    let names: Vec<String> = truth
+                        .record
+                        .attrs
+                        .links
+                        .iter()
+                        .map(|l| String::from_utf8_lossy(&l.name).into_owned())
+                        .collect();
+                    format!(
+                        "no inode of the index has this blob (it says it is {}); run `wamedia rebuild-index`",
+                        names.join(", ")
+                    )
+                }
+                Ok(None) => "a blob without whole attributes that no inode has".to_owned(),
+                Err(e) => e.to_string(),
+            };
+            Volume::note(report, Some(id), None, None, problem);
+        }
+        Ok(())
+    }
+
+    fn is_waiting(&self, id: BlobId) -> bool {
+        use super::tracking::Retired;
+        let retired = self.tracking.retired.lock().iter().any(|r| match r {
+            Retired::Noted(blob) | Retired::Replaced(blob) => *blob == id,
+            Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => *blob == Some(id),
+        });
+        retired
+            || self.tracking.orphans.lock().values().any(|(inode, _)| {
+                let state = inode.state.read();
+                state.record.location.is_some_and(|at| at.blob == id)
+                    || state.blob.as_ref().is_some_and(|open| open.cipher.blob == id)
+            })
+    }
+}

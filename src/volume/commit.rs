@@ -1,0 +1,497 @@
+//! Committing: what changed becomes frames; syncing: the frames become durable; closing a file publishes it.
+
+use std::collections::HashSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use sha2::Digest;
+
+use super::inode::{Inode, OpenBlob, State};
+use super::record::Location;
+use super::sealer::Buffer;
+use super::types::{OpenMode, SetAttr};
+use super::writer::Writer;
+use super::writing::{allocated, without_privileges};
+use super::{OpenFile, SNIFF_BYTES, Volume};
+use crate::error::{Error, Kind, Result};
+use crate::format::attributes::{EndRef, Facts};
+use crate::format::content::{Content, Place};
+use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, STRIDE, TRAILER_LEN, encode_trailer};
+use crate::format::geometry::{chunk_count, chunk_len};
+use crate::ids::{FileKind, Ino};
+use crate::media;
+
+/// A blob is rewritten at close when it holds more dead bytes than half of its live ones and this.
+const DEAD_BYTES: u64 = 256 << 10;
+/// ... or when its content lies in more runs than this.
+const MANY_RUNS: usize = 1024;
+
+impl Volume {
+    /// Writes what no frame says yet: changed chunks, the end frame, the attributes, with one system call.
+    /// It outlives this process then, and a power loss once the blob is synced.
+    ///
+    /// Nothing an earlier commit wrote is touched: until the new attribute frame is whole, the old one stands.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`; everything is still in memory and can be committed again.
+    pub(super) fn commit(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        self.commit_parts(inode, state, true)
+    }
+
+    /// Commits names and attributes, but no content that is still being written: that is for its own fsync or close to
+    /// publish. A new file nobody has synced or closed is left out altogether.
+    ///
+    /// # Errors
+    /// As [`Volume::commit`].
+    pub(super) fn commit_names(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        if state.writers == 0 || !state.content_changed {
+            return self.commit(inode, state);
+        }
+        let is_same_blob = |blob| state.blob.as_ref().is_some_and(|open| open.cipher.blob == blob && !open.is_new);
+        match state.record.location {
+            None => Ok(()),
+            Some(at) if is_same_blob(at.blob) => self.commit_parts(inode, state, false),
+            Some(at) => self.commit_to_former(inode, state, at),
+        }
+    }
+
+    /// Commits names and attributes to the blob that holds the published content, while a new content is being written
+    /// to a blob of its own.
+    fn commit_to_former(&self, inode: &Arc<Inode>, state: &mut State, at: Location) -> Result<()> {
+        if state.removed || !state.attrs_changed {
+            return Ok(());
+        }
+        let former = self.committed_blob(&at);
+        // What was appended there and never committed was given up with that blob.
+        self.blob_of(&former)?.cut(former.end)?;
+        let (young, replaced) = (state.blob.replace(former), std::mem::take(&mut state.replaced));
+        let outcome = self.commit_parts(inode, state, false);
+        (state.blob, state.replaced) = (young, replaced);
+        outcome
+    }
+
+    fn commit_parts(&self, inode: &Arc<Inode>, state: &mut State, with_content: bool) -> Result<()> {
+        let is_needed = state.attrs_changed || (with_content && state.content_changed);
+        if state.removed || !is_needed {
+            return Ok(());
+        }
+        self.open_for_append(state)?;
+        if let Some(writer) = &state.writer {
+            writer.flight.wait();
+        }
+        self.store.latch().pass()?;
+        let mut open = match &state.blob {
+            Some(open) => open.clone(),
+            None => return Err(Error::new(Kind::Io, "no blob to commit to")),
+        };
+        let file = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(&open)? };
+        let start = if open.is_new { 0 } else { open.end };
+        let header = open.is_new.then(|| open.cipher.header());
+        let (mut chunks, mut tail) = (Vec::new(), Vec::with_capacity(3));
+        let mut record = state.record.clone();
+        let mut content = None;
+        if with_content && state.content_changed {
+            let mut sealed = self.content_of(state)?.clone();
+            self.seal_dirty(state, &mut open, &mut sealed, &mut chunks);
+            sealed.digest = self.digest_of(state, &sealed);
+            record.attrs.digest = sealed.digest;
+            record.attrs.facts = self.facts_of(state);
+            let payload = sealed.encode();
+            let frame = open.cipher.seal_meta(FrameKind::End, open.end, open.next_frame, &payload);
+            // The end frame's payload is bounded by MAX_RUNS.
+            let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            record.attrs.end = Some(EndRef {
+                offset: open.end,
+                len,
+                frame: open.next_frame,
+                content_len: record.len,
+                allocated: record.allocated,
+            });
+            open.end += frame.bytes.len() as u64;
+            open.next_frame += 1;
+            tail.push(frame.bytes);
+            content = Some(sealed);
+        }
+        record.attrs.seq = self.next_seq();
+        let payload = record.attrs.encode();
+        let frame = open.cipher.seal_meta(FrameKind::Attributes, open.end, open.next_frame, &payload);
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let (blob, salt) = (open.cipher.blob, open.cipher.salt);
+        record.location = Some(Location { blob, salt, offset: open.end, len, frame: open.next_frame, tag: frame.tag });
+        open.end += (frame.bytes.len() + TRAILER_LEN) as u64;
+        open.next_frame += 1;
+        tail.push(frame.bytes);
+        tail.push(encode_trailer(len).to_vec());
+        let parts = header.iter().chain(chunks.iter().map(|chunk| &**chunk)).chain(&tail);
+        let bufs: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
+        if let Err(e) = file.write_at(&bufs, start) {
+            if open.is_new {
+                // So that the next try can create it again.
+                self.store.remove(open.cipher.blob)?;
+            }
+            return Err(e);
+        }
+        open.is_new = false;
+        state.record = record;
+        state.blob = Some(open);
+        if let Some(content) = content {
+            state.content = Some(content);
+        }
+        state.attrs_changed = false;
+        if with_content {
+            state.content_changed = false;
+            self.settle_writer(state);
+        }
+        self.committed(inode, state);
+        Ok(())
+    }
+
+    /// Seals the chunks in memory behind one another; the originals stay until the write is done.
+    fn seal_dirty(&self, state: &State, open: &mut OpenBlob, content: &mut Content, chunks: &mut Vec<Buffer>) {
+        let Some(writer) = &state.writer else { return };
+        for (chunk, dirty) in writer.dirty.iter().filter(|(_, d)| !d.is_clean) {
+            if dirty.plaintext().is_empty() {
+                content.map.set(*chunk, 1, Some(Place::Reserved));
+                continue;
+            }
+            let mut frame = self.sealer.buffer();
+            frame.clear();
+            frame.extend_from_slice(&dirty.frame);
+            open.cipher.seal(FrameKind::Data, open.end, open.next_frame, *chunk, &mut frame);
+            content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));
+            open.end += frame.len() as u64;
+            open.next_frame += 1;
+            chunks.push(frame);
+        }
+    }
+
+    /// The digest, when the running one reaches the end of the content.
+    fn digest_of(&self, state: &State, content: &Content) -> Option<[u8; 32]> {
+        let writer = state.writer.as_ref()?;
+        let mut next = writer.next_hashed?;
+        let mut sha = writer.lane.digest();
+        for (chunk, dirty) in writer.dirty.range(next..) {
+            if *chunk != next || dirty.plaintext().len() != chunk_len(content.len, *chunk) {
+                return None;
+            }
+            sha.update(dirty.plaintext());
+            next += 1;
+        }
+        (next == chunk_count(content.len)).then(|| sha.finalize().into())
+    }
+
+    /// What the first bytes say, or what was known when they did not change.
+    fn facts_of(&self, state: &State) -> Option<Facts> {
+        let record = &state.record;
+        let writer = state.writer.as_ref()?;
+        let head = match (writer.dirty.get(&0), &writer.head) {
+            (Some(dirty), _) => dirty.plaintext().get(..SNIFF_BYTES).unwrap_or(dirty.plaintext()),
+            (None, Some(head)) => head,
+            (None, None) if record.len == 0 => &[],
+            (None, None) => {
+                let known = record.attrs.facts.clone();
+                return known.map(|facts| Facts { verdict: 0, ..facts });
+            }
+        };
+        let name = record.attrs.links.first().map(|l| l.name.as_slice());
+        let mime = media::sniff(head, record.len, name);
+        Some(Facts { kind: media::kind_of(mime).code(), verdict: 0, mime: mime.to_string() })
+    }
+
+    /// After a commit only the last, unfinished chunk stays in memory, for an append that goes on there.
+    fn settle_writer(&self, state: &mut State) {
+        let last = chunk_count(state.record.len).saturating_sub(1);
+        let Some(writer) = &mut state.writer else { return };
+        let mut hashed = writer.next_hashed;
+        let chunks: Vec<u64> = writer.dirty.keys().copied().collect();
+        for chunk in chunks {
+            let Some(dirty) = writer.dirty.get_mut(&chunk) else { continue };
+            dirty.is_clean = true;
+            let is_full = dirty.is_full();
+            if is_full && hashed == Some(chunk) {
+                writer.lane.update(dirty.plaintext());
+                hashed = Some(chunk + 1);
+            }
+            if (is_full || chunk != last)
+                && let Some(dirty) = writer.dirty.remove(&chunk)
+                && chunk == 0
+            {
+                writer.head = Some(dirty.plaintext().get(..SNIFF_BYTES).unwrap_or(dirty.plaintext()).to_vec());
+            }
+        }
+        writer.next_hashed = hashed;
+    }
+
+    /// Makes an open file durable: content, attributes, its name, and every directory on the way to it.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`.
+    pub fn fsync(&self, file: &OpenFile, _data_only: bool) -> Result<()> {
+        self.sync_inode(&file.inode, true)
+    }
+
+    /// Makes an inode durable with the directories on the way to it; a content that is still being written only
+    /// `with_content`.
+    pub(super) fn sync_inode(&self, inode: &Arc<Inode>, with_content: bool) -> Result<()> {
+        let mut to_sync = Vec::new();
+        let mut seen = HashSet::from([inode.ino]);
+        let mut next = vec![Arc::clone(inode)];
+        while let Some(inode) = next.pop() {
+            for parent in self.commit_for_sync(&inode, &mut to_sync, seen.len() == 1, with_content)? {
+                if seen.insert(parent) {
+                    next.extend(self.inode(parent).ok());
+                }
+            }
+        }
+        self.ledger.sync()?;
+        for (ino, frame, blob) in to_sync {
+            blob.sync()?;
+            self.synced(ino, frame);
+        }
+        Ok(())
+    }
+
+    /// Commits an inode when it, or for an ancestor its name, is not durable yet; gives its parents.
+    fn commit_for_sync(
+        &self,
+        inode: &Arc<Inode>,
+        to_sync: &mut Vec<(Ino, u64, Arc<dyn crate::store::Blob>)>,
+        always: bool,
+        with_content: bool,
+    ) -> Result<Vec<Ino>> {
+        let is_unsynced = always || self.is_unsynced(inode.ino);
+        if is_unsynced {
+            let mut state = inode.state.write();
+            if with_content {
+                self.commit(inode, &mut state)?;
+            } else {
+                self.commit_names(inode, &mut state)?;
+            }
+            if let Some(at) = state.record.location.filter(|_| !state.removed) {
+                let blob = self.store.open(at.blob)?;
+                let blob = blob.ok_or_else(|| Error::new(Kind::Damaged, format!("blob {} is missing", at.blob)))?;
+                to_sync.push((inode.ino, at.frame, blob));
+            }
+        }
+        let state = inode.state.read();
+        Ok(state.record.attrs.links.iter().map(|link| link.parent).collect())
+    }
+
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsDirectory`, `Invalid` for what is no file, `Damaged` when its blob is not what the index knows,
+    /// `Poisoned` when it is to be written.
+    pub fn open_file(&self, ino: Ino, mode: OpenMode) -> Result<OpenFile> {
+        let inode = self.inode(ino)?;
+        let mut state = inode.state.write();
+        match state.record.attrs.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Kind::IsDirectory.into()),
+            _ => return Err(Kind::Invalid.into()),
+        }
+        if mode.truncate && state.record.len > 0 {
+            self.begin_change(&inode, &mut state).or_else(|e| self.give_up_content(&inode, &mut state, e))?;
+            self.set_len(&mut state, 0)?;
+            self.content_changed(&mut state, false);
+        } else {
+            self.load(&mut state).map_err(|e| self.name_medium(&state, e))?;
+        }
+        if mode.write {
+            self.store.latch().pass()?;
+            state.writers += 1;
+            self.tracking.writing.lock().insert(ino);
+        }
+        state.opens += 1;
+        self.note_use(&inode, &mut state, mode);
+        drop(state);
+        Ok(OpenFile { inode, mode, class: super::quota::Class::General })
+    }
+
+    /// A damaged content may be overwritten as a whole: what cannot be read is not asked for.
+    fn give_up_content(&self, inode: &Arc<Inode>, state: &mut State, e: Error) -> Result<()> {
+        if e.kind() != Kind::Damaged {
+            return Err(e);
+        }
+        self.note_change(inode, state)?;
+        state.content = Some(Content { len: state.record.len, ..Content::default() });
+        state.writer = Some(Box::new(Writer::from_start()));
+        state.replaced.extend(state.record.location.map(|at| at.blob));
+        state.blob = None;
+        Ok(())
+    }
+
+    /// Closes a file. The last handle that could write publishes the content.
+    ///
+    /// Acknowledged bytes that cannot be written then close the latch: the volume refuses writes until it is mounted
+    /// again, and says so in `status`.
+    pub fn close(&self, file: OpenFile) {
+        let inode = &file.inode;
+        let mut state = inode.state.write();
+        state.opens = state.opens.saturating_sub(1);
+        if file.mode.write {
+            state.writers = state.writers.saturating_sub(1);
+        }
+        if state.writers == 0 {
+            self.tracking.writing.lock().remove(&inode.ino);
+        }
+        if state.writers == 0 && state.writer.is_some() {
+            self.publish(inode, &mut state);
+        }
+        let is_over = state.removed && state.opens == 0;
+        drop(state);
+        if is_over {
+            self.last_close(inode);
+        }
+    }
+
+    /// Commits a content that nobody writes any more, and rewrites its blob when too much of it is dead.
+    pub(super) fn publish(&self, inode: &Arc<Inode>, state: &mut State) {
+        match self.ballast.with_room(|| self.commit(inode, state)) {
+            Ok(()) => {
+                if let Some(writer) = &state.writer {
+                    writer.flight.wait();
+                    self.give_room_back(state, writer.reserved);
+                }
+                state.writer = None;
+                if self.is_scattered(state)
+                    && let Err(e) = self.rewrite(inode, state)
+                {
+                    tracing::warn!(ino = %inode.ino, "a file was not rewritten in order: {e}");
+                }
+                self.facts_wanted(inode, state);
+            }
+            Err(e) if e.kind() == Kind::Poisoned => {}
+            Err(e) if e.kind() == Kind::NoSpace => {
+                if self.tracking.unpublished.lock().insert(inode.ino, Arc::clone(inode)).is_none() {
+                    tracing::warn!(ino = %inode.ino, "a closed file waits in memory for room on the disk: {e}");
+                }
+            }
+            Err(e) => self.store.latch().close(format!("acknowledged bytes could not be kept: {e}")),
+        }
+    }
+
+    /// Gives back what the disk had promised for this blob beyond what it has become: best effort.
+    fn give_room_back(&self, state: &State, reserved: u64) {
+        if let Some(open) = state.blob.as_ref().filter(|open| open.end < reserved)
+            && let Err(e) = self.blob_of(open).and_then(|blob| blob.cut(open.end))
+        {
+            tracing::warn!("blob {}: the room it does not need stays taken: {e}", open.cipher.blob);
+        }
+    }
+
+    fn is_scattered(&self, state: &State) -> bool {
+        let (Some(content), Some(open)) = (&state.content, &state.blob) else { return false };
+        let live = content.map.stored_chunks() * STRIDE;
+        let dead = open.end.saturating_sub(live);
+        dead > live / 2 + DEAD_BYTES || content.map.runs().len() > MANY_RUNS
+    }
+
+    /// Writes the content in order into a new blob; the old one goes when the new one is durable.
+    pub(super) fn rewrite(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        let old = state.blob.take();
+        let (content, len) = (self.content_of(state)?.clone(), state.record.len);
+        let mut fresh = State::new(state.record.clone(), false);
+        fresh.replaced.extend(old.as_ref().map(|o| o.cipher.blob));
+        fresh.content = Some(Content { len, ..Content::default() });
+        fresh.record.len = len;
+        fresh.writer = Some(Box::new(Writer::from_start()));
+        state.blob = old;
+        let mut plain = vec![0; CHUNK_LEN];
+        for run in content.map.runs() {
+            for chunk in run.first..run.first + run.count {
+                if run.place == Place::Reserved {
+                    if let Some(c) = &mut fresh.content {
+                        c.map.set(chunk, 1, Some(Place::Reserved));
+                    }
+                    continue;
+                }
+                let want = chunk_len(len, chunk);
+                let part = plain.get_mut(..want).unwrap_or_default();
+                self.read_state(state, chunk * CHUNK_LEN as u64, part)?;
+                self.put_for_rewrite(&mut fresh, chunk, part)?;
+            }
+        }
+        fresh.content_changed = true;
+        debug_assert_eq!(fresh.content.as_ref().map(|c| allocated(&c.map, len)), Some(state.record.allocated));
+        self.note_change(inode, state)?;
+        self.commit(inode, &mut fresh)?;
+        fresh.writer = None;
+        fresh.indexed = state.indexed.take();
+        fresh.replaced.append(&mut state.replaced);
+        (fresh.opens, fresh.writers) = (state.opens, state.writers);
+        *state = fresh;
+        Ok(())
+    }
+
+    fn put_for_rewrite(&self, fresh: &mut State, chunk: u64, plain: &[u8]) -> Result<()> {
+        let mut frame = self.sealer.buffer();
+        frame.extend_from_slice(plain);
+        if let Some(content) = &mut fresh.content {
+            content.map.set(chunk, 1, Some(Place::Reserved));
+        }
+        let mut full = Vec::new();
+        if let Some(writer) = &mut fresh.writer {
+            writer.dirty.insert(chunk, super::writer::Dirty { frame, is_clean: false });
+            if writer.dirty.len() >= 16 {
+                full = writer.dirty.iter().filter(|(_, d)| d.is_full()).map(|(c, _)| *c).collect();
+            }
+        }
+        if full.is_empty() { Ok(()) } else { self.hand_over(fresh, &full) }
+    }
+
+    /// Changes attributes; the length too.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Volume::write`] when the length changes; `Invalid` for the length of what is no file.
+    pub fn setattr(&self, ino: Ino, change: &SetAttr) -> Result<super::types::Attr> {
+        let inode = self.inode(ino)?;
+        let mut state = inode.state.write();
+        let now = self.clock.now();
+        if let Some(len) = change.size {
+            match state.record.attrs.kind {
+                FileKind::Regular => {}
+                FileKind::Directory => return Err(Kind::IsDirectory.into()),
+                _ => return Err(Kind::Invalid.into()),
+            }
+            self.begin_change(&inode, &mut state)?;
+            self.set_len(&mut state, len)?;
+            self.content_changed(&mut state, change.drop_privileges);
+        } else {
+            self.store.latch().pass()?;
+            self.note_change(&inode, &state)?;
+        }
+        let attrs = &mut state.record.attrs;
+        attrs.mode = change.mode.map_or(attrs.mode, |mode| mode & 0o7777);
+        attrs.uid = change.uid.unwrap_or(attrs.uid);
+        attrs.gid = change.gid.unwrap_or(attrs.gid);
+        if change.drop_privileges && change.mode.is_none() && attrs.kind != FileKind::Directory {
+            attrs.mode = without_privileges(attrs.mode);
+        }
+        attrs.atime = change.atime.unwrap_or(attrs.atime);
+        attrs.mtime = change.mtime.unwrap_or(attrs.mtime);
+        attrs.ctime = now;
+        if let Some(atime) = change.atime {
+            attrs.used = atime;
+        }
+        self.attrs_changed(&inode, &mut state)?;
+        Ok(state.record.attr())
+    }
+
+    /// Writes changed attributes, at once unless the file is open for writing and its close will.
+    pub(super) fn attrs_changed(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        state.attrs_changed = true;
+        self.mark_dirty(inode);
+        if state.writers > 0 {
+            return Ok(());
+        }
+        if state.writer.is_some() {
+            self.publish(inode, state);
+            return self.store.latch().pass();
+        }
+        self.commit(inode, state)
+    }
+}
+
+// A frame in memory is one frame on disk without its tag.
+const _: () = assert!(HEAD_LEN < FRAME_OVERHEAD);

@@ -1,0 +1,305 @@
+//! The volume's own thread: batches into the index, checkpoints, blobs that may go, facts that are wanted.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Volume;
+use super::tracking::Retired;
+use crate::error::{Error, Kind, Result};
+use crate::format::journal::Record as JournalRecord;
+use crate::ids::{BlobId, Ino};
+use crate::index::{Table, schema};
+use crate::store::JournalFile;
+
+/// How often the thread looks.
+const TICK: Duration = Duration::from_millis(200);
+/// Changes from which on a batch is written at once.
+const BATCH: usize = 1024;
+/// Changes at which those who make more have to wait for a batch.
+const MAX_PENDING: usize = 4096;
+/// Ticks after which waiting changes are written in any case.
+const BATCH_TICKS: u64 = 10;
+/// Ticks after which blobs that may go do.
+const REAP_TICKS: u64 = 5;
+/// Ticks between looks at orphans.
+const SLOW_TICKS: u64 = 100;
+/// Inodes touched, or blobs made, before a checkpoint.
+const CHECKPOINT_TOUCHES: u64 = 20_000;
+/// Seconds after which an orphan the kernel never forgot is given up.
+const ORPHAN_SECS: i64 = 60;
+/// Steps in one tick of the check of the index.
+const CHECK_STEPS: usize = 16;
+/// Pages checked in one step, while no batch can be written.
+const CHECK_PAGES: usize = 512;
+/// Media inspected in one tick without work.
+const INSPECTIONS: usize = 8;
+/// Key of the journal generation that the index is complete up to.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
+/// Runs until the volume is gone or shut down.
+pub(super) fn run(volume: &Weak<Volume>) {
+    let mut tick = 0u64;
+    loop {
+        let Some(volume) = volume.upgrade() else { return };
+        {
+            let mut stop = volume.stop.lock();
+            if !*stop {
+                volume.wake.wait_for(&mut stop, TICK);
+            }
+            if *stop {
+                return;
+            }
+        }
+        tick += 1;
+        if let Err(e) = volume.tend(tick) {
+            tracing::error!("upkeep of the volume failed: {e}");
+        }
+    }
+}
+
+impl Volume {
+    fn tend(&self, tick: u64) -> Result<()> {
+        self.check_index()?;
+        let waiting = self.index.pending() + self.tracking.dirty.lock().len();
+        if waiting >= BATCH || (waiting > 0 && tick.is_multiple_of(BATCH_TICKS)) {
+            self.drain()?;
+        }
+        if tick.is_multiple_of(REAP_TICKS) {
+            self.publish_late();
+            self.reap()?;
+        }
+        if self.ledger.touched() as u64 >= CHECKPOINT_TOUCHES || self.blobs_begun() >= CHECKPOINT_TOUCHES {
+            self.checkpoint()?;
+        }
+        self.tend_ballast();
+        if tick.is_multiple_of(SLOW_TICKS) {
+            self.forget_old_orphans();
+        }
+        if waiting == 0 {
+            for _ in 0..INSPECTIONS {
+                let Some(ino) = self.tracking.uninspected.lock().pop() else { break };
+                let _not_there = self.inspect(ino);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tend_ballast(&self) {
+        if let Ok(space) = self.store.space() {
+            self.ballast.tend(space.free, self.policy().floor_bytes);
+        }
+    }
+
+    /// Goes on with the check of the index that its open has put off.
+    fn check_index(&self) -> Result<()> {
+        if self.index_is_checked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        for _ in 0..CHECK_STEPS {
+            if !self.index.check_some(CHECK_PAGES).map_err(|e| self.index_failed(e))? {
+                self.index_is_checked.store(true, Ordering::Release);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again to publish what a full disk had no room for.
+    fn publish_late(&self) {
+        let late = std::mem::take(&mut *self.tracking.unpublished.lock());
+        for inode in late.into_values() {
+            let mut state = inode.state.write();
+            if state.writers == 0 && state.writer.is_some() && !state.removed {
+                self.publish(&inode, &mut state);
+            }
+        }
+    }
+
+    fn forget_old_orphans(&self) {
+        let now = self.clock.now();
+        let old: Vec<Ino> = {
+            let orphans = self.tracking.orphans.lock();
+            let is_old = |since: i64| now.secs - since > ORPHAN_SECS;
+            orphans.iter().filter(|(_, (_, since))| is_old(since.secs)).map(|(ino, _)| *ino).collect()
+        };
+        for ino in old {
+            self.forget(ino);
+        }
+    }
+
+    /// Makes whoever changes much wait until a batch is written: memory stays bounded.
+    pub(super) fn wait_for_index(&self) -> Result<()> {
+        let waiting = self.index.pending() + self.tracking.dirty.lock().len();
+        if waiting >= MAX_PENDING {
+            return self.drain();
+        }
+        if waiting >= BATCH {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes what the index does not have yet, as one batch. What the journal says of it is durable before.
+    pub(super) fn drain(&self) -> Result<()> {
+        self.store.latch().pass()?;
+        let _one = self.draining.lock();
+        {
+            let _names = self.names.lock();
+            self.settle();
+            self.put_totals();
+            self.index.freeze();
+        }
+        self.ledger.sync()?;
+        self.write_index().map(|_| ())
+    }
+
+    /// Writes the frozen batch; false when the disk has no room for it.
+    fn write_index(&self) -> Result<bool> {
+        match self.ballast.with_room(|| self.index.write_frozen()) {
+            // Reads and removals go on; the batch is tried again when there is room.
+            Err(e) if e.kind() == Kind::NoSpace => {
+                if !self.index_waits.swap(true, Ordering::AcqRel) {
+                    tracing::warn!("the index waits for room on the disk: {e}");
+                }
+                Ok(false)
+            }
+            Err(e) => Err(self.index_failed(e)),
+            Ok(()) => {
+                self.index_waits.store(false, Ordering::Release);
+                Ok(true)
+            }
+        }
+    }
+
+    fn index_failed(&self, e: Error) -> Error {
+        self.index_is_checked.store(true, Ordering::Release);
+        self.store.latch().close(format!("the index failed: {e}"));
+        e
+    }
+
+    /// Makes the index complete and durable, and starts a new journal.
+    ///
+    /// A crash before the batch with the new generation is durable leaves both journals, and recovery reads both;
+    /// after it the old one says nothing new.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        let _one = self.draining.lock();
+        let old = {
+            let _names = self.names.lock();
+            let first_new = self.first_unknown_blob();
+            let (generation, old) = self.ledger.turn(self.layout.root(), first_new)?;
+            self.tracking.first_new_blob.store(first_new, Ordering::Release);
+            self.carry_over()?;
+            self.settle();
+            self.put_totals();
+            self.index.put(Table::Meta, &schema::meta(CHECKPOINT), generation.to_le_bytes().to_vec());
+            self.index.freeze();
+            old
+        };
+        self.sync_store()?;
+        if !self.write_index()? {
+            // Both journals stay.
+            return Ok(());
+        }
+        self.index.flush().map_err(|e| self.index_failed(e))?;
+        for generation in JournalFile::generations(self.layout.root())?.into_iter().filter(|g| *g <= old) {
+            JournalFile::remove(self.layout.root(), generation)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the new journal what the old one said that still matters.
+    fn carry_over(&self) -> Result<()> {
+        let uncommitted: Vec<Ino> = self.tracking.uncommitted.lock().keys().copied().collect();
+        for ino in uncommitted {
+            self.ledger.touch(&self.index_key, ino)?;
+        }
+        let retired = self.tracking.retired.lock().clone();
+        for entry in &retired {
+            match entry {
+                Retired::Noted(blob) => self.ledger.note(&self.index_key, JournalRecord::Dropped(*blob))?,
+                Retired::Superseded { ino, .. } => self.ledger.touch(&self.index_key, *ino)?,
+                Retired::Settled { ino, blob } => {
+                    let blob = blob.unwrap_or(BlobId(0));
+                    self.ledger.note(&self.index_key, JournalRecord::Removed(*ino, blob))?;
+                }
+                Retired::Replaced(_) => {}
+            }
+        }
+        let orphans: Vec<_> = self.tracking.orphans.lock().values().map(|(inode, _)| Arc::clone(inode)).collect();
+        for inode in orphans {
+            let superseded = retired.iter().any(|r| matches!(r, Retired::Superseded { ino, .. } if *ino == inode.ino));
+            let blob = inode.state.read().record.location.map(|at| at.blob);
+            if let (Some(blob), false) = (blob, superseded) {
+                self.ledger.note(&self.index_key, JournalRecord::Removed(inode.ino, blob))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every committed frame and every removal durable.
+    pub(super) fn sync_store(&self) -> Result<()> {
+        let before: Vec<(Ino, u64)> = self.tracking.unsynced.lock().iter().map(|(ino, frame)| (*ino, *frame)).collect();
+        self.ledger.sync()?;
+        self.store.sync_all()?;
+        for (ino, frame) in before {
+            self.synced(ino, frame);
+        }
+        Ok(())
+    }
+
+    /// Commits all names, attributes and published contents, and makes them durable.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`.
+    pub fn sync_all(&self) -> Result<()> {
+        let uncommitted: Vec<_> = self.tracking.uncommitted.lock().values().map(Arc::clone).collect();
+        for inode in uncommitted {
+            self.commit_names(&inode, &mut inode.state.write())?;
+        }
+        self.sync_store()
+    }
+
+    /// Whether an inode has no blob yet that could claim its name after a crash.
+    fn is_unborn(&self, ino: Ino) -> bool {
+        self.inode(ino).is_ok_and(|inode| {
+            let state = inode.state.read();
+            state.record.location.is_none() && !state.removed
+        })
+    }
+
+    /// Removes the blobs that are nobody's truth any more, once what took their place is durable.
+    pub(super) fn reap(&self) -> Result<()> {
+        let retired = std::mem::take(&mut *self.tracking.retired.lock());
+        if retired.is_empty() || self.store.latch().reason().is_some() {
+            return Ok(());
+        }
+        if retired.iter().any(|r| !matches!(r, Retired::Noted(_) | Retired::Settled { .. })) {
+            self.sync_store()?;
+        }
+        let mut gone: Vec<BlobId> = Vec::with_capacity(retired.len());
+        for entry in retired {
+            match entry {
+                Retired::Noted(blob) => gone.push(blob),
+                Retired::Replaced(blob) => {
+                    self.index.delete(Table::Meta, &schema::meta(&format!("replaced {blob}")));
+                    gone.push(blob);
+                }
+                Retired::Superseded { by, .. } if self.is_unborn(by) => self.tracking.retired.lock().push(entry),
+                Retired::Superseded { ino, blob, .. } | Retired::Settled { ino, blob } => {
+                    let Some(blob) = blob else { continue };
+                    if matches!(entry, Retired::Superseded { .. }) {
+                        self.ledger.note(&self.index_key, JournalRecord::Removed(ino, blob))?;
+                    }
+                    if !self.tracking.orphans.lock().contains_key(&ino) {
+                        gone.push(blob);
+                    }
+                }
+            }
+        }
+        self.ledger.sync()?;
+        gone.sort_unstable();
+        gone.dedup();
+        gone.into_iter().try_for_each(|blob| self.store.remove(blob))
+    }
+}

@@ -1,0 +1,158 @@
+//! The journal as the volume keeps it: who was touched since the index was last complete.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::crypto::IndexKey;
+use crate::error::{Kind, Result};
+use crate::format::journal::{JOURNAL_HEADER_LEN, JournalHeader, RECORD_BODY_LEN, RECORD_LEN, Record};
+use crate::ids::{Ino, VolumeId};
+use crate::store::{Ballast, JournalFile, Latch};
+
+/// One generation of the journal.
+struct Generation {
+    file: Arc<JournalFile>,
+    header: JournalHeader,
+    touched: HashSet<Ino>,
+}
+
+/// Writes journal records, each inode's touch once a generation.
+pub(super) struct Ledger {
+    volume: VolumeId,
+    latch: Arc<Latch>,
+    ballast: Arc<Ballast>,
+    /// A leaf lock but for the journal's own.
+    current: Mutex<Generation>,
+}
+
+fn code(key: &IndexKey, header: &JournalHeader, position: u64, body: &[u8]) -> [u8; 16] {
+    key.mac(&[&header.volume.0, &header.generation.to_le_bytes(), &position.to_le_bytes(), body])
+}
+
+impl Ledger {
+    /// Starts the journal after the newest of `generations`. When the disk has no room for one more, the newest goes on.
+    pub fn start(
+        store: &Path,
+        volume: VolumeId,
+        key: &IndexKey,
+        generations: &[u64],
+        latch: Arc<Latch>,
+        ballast: Arc<Ballast>,
+    ) -> Result<Ledger> {
+        let newest = generations.last().copied();
+        let generation = newest.unwrap_or(0) + 1;
+        let begun = ballast.with_room(|| Ledger::begin(store, volume, generation, 0, Arc::clone(&latch)));
+        let current = match (begun, newest) {
+            (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {
+                Some((header, records)) => {
+                    let len = JOURNAL_HEADER_LEN + records.len() * RECORD_LEN;
+                    let file = JournalFile::resume(store, newest, len as u64, Arc::clone(&latch))?;
+                    Generation { file: Arc::new(file), header, touched: HashSet::new() }
+                }
+                None => return Err(e),
+            },
+            (begun, _) => begun?,
+        };
+        Ok(Ledger { volume, latch, ballast, current: Mutex::new(current) })
+    }
+
+    fn begin(
+        store: &Path,
+        volume: VolumeId,
+        generation: u64,
+        first_new_blob: u64,
+        latch: Arc<Latch>,
+    ) -> Result<Generation> {
+        let header = JournalHeader { volume, generation, first_new_blob };
+        let file = Arc::new(JournalFile::create(store, generation, &header.encode(), latch)?);
+        Ok(Generation { file, header, touched: HashSet::new() })
+    }
+
+    /// Goes over to the next generation; gives its number and the old one's.
+    ///
+    /// The caller holds the namespace lock and touches again what is still uncommitted.
+    pub fn turn(&self, store: &Path, first_new_blob: u64) -> Result<(u64, u64)> {
+        let mut current = self.current.lock();
+        let old = current.header.generation;
+        let begin = || Ledger::begin(store, self.volume, old + 1, first_new_blob, Arc::clone(&self.latch));
+        *current = self.ballast.with_room(begin)?;
+        Ok((old + 1, old))
+    }
+
+    /// How many inodes this generation has touched.
+    pub fn touched(&self) -> usize {
+        self.current.lock().touched.len()
+    }
+
+    /// Notes that an inode is about to differ from what the index says.
+    pub fn touch(&self, key: &IndexKey, ino: Ino) -> Result<()> {
+        let mut current = self.current.lock();
+        if current.touched.contains(&ino) {
+            return Ok(());
+        }
+        self.ballast.with_room(|| current.append(key, Record::Touched(ino)))?;
+        current.touched.insert(ino);
+        Ok(())
+    }
+
+    /// Notes a removal; it outlives this process at once, and a power loss after [`Ledger::sync`].
+    pub fn note(&self, key: &IndexKey, record: Record) -> Result<()> {
+        let current = self.current.lock();
+        self.ballast.with_room(|| current.append(key, record))
+    }
+
+    /// Makes all records durable.
+    pub fn sync(&self) -> Result<()> {
+        let file = Arc::clone(&self.current.lock().file);
+        file.sync()
+    }
+
+    /// Reads the records of a generation, up to the first that is torn.
+    /// `None` when the journal cannot be trusted, and the index must be made anew.
+    pub fn read(
+        store: &Path,
+        volume: VolumeId,
+        key: &IndexKey,
+        generation: u64,
+    ) -> Result<Option<(JournalHeader, Vec<Record>)>> {
+        let Some(bytes) = JournalFile::read(store, generation)? else { return Ok(None) };
+        let Some((head, body)) = bytes.split_at_checked(JOURNAL_HEADER_LEN) else { return Ok(None) };
+        let Ok(header) = JournalHeader::decode(head) else { return Ok(None) };
+        if header.volume != volume || header.generation != generation {
+            return Ok(None);
+        }
+        let mut records = Vec::new();
+        let mut is_torn = false;
+        for (nth, record) in body.chunks_exact(RECORD_LEN).enumerate() {
+            let (fields, tag) = record.split_at(RECORD_BODY_LEN);
+            let position = (JOURNAL_HEADER_LEN + nth * RECORD_LEN) as u64;
+            if code(key, &header, position, fields) != *tag {
+                is_torn = true;
+                continue;
+            }
+            if is_torn {
+                // Only what was never synced can be torn, and it stands at the end: this is damage.
+                return Ok(None);
+            }
+            match Record::decode(fields) {
+                Ok(record) => records.push(record),
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some((header, records)))
+    }
+}
+
+impl Generation {
+    fn append(&self, key: &IndexKey, record: Record) -> Result<()> {
+        let fields = record.encode();
+        self.file.append(|position| {
+            let mut bytes = fields.to_vec();
+            bytes.extend_from_slice(&code(key, &self.header, position, &fields));
+            bytes
+        })
+    }
+}

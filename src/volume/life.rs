@@ -1,0 +1,372 @@
+//! The life of a volume: made, opened, shut down.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::absent::Absent;
+use super::frames::BlobCipher;
+use super::indexing::IndexSealer;
+use super::inode::{InodeCache, State};
+use super::ledger::Ledger;
+use super::quota::Quota;
+use super::reading::ChunkCache;
+use super::record::Record;
+use super::recovery::Journals;
+use super::sealer::Sealer;
+use super::tracking::Tracking;
+use super::types::{FileKind, Policy};
+use super::{Volume, flusher, policy, recovery};
+use crate::clock::{self, Clock, SystemClock};
+use crate::crypto::{IndexKey, KeySource, Suite, VolumeKey};
+use crate::error::{Error, Kind, Result};
+use crate::format::attributes::Attributes;
+use crate::format::frame::{FrameKind, HEADER_LEN, encode_trailer};
+use crate::format::superblock::Superblock;
+use crate::ids::{BlobId, Ino, VolumeId};
+use crate::index::{self, Index, Opened};
+use crate::store::{
+    Ballast, DirStore, JournalFile, Layout, Store, StoreLock, mend_superblock, read_superblock, write_superblock,
+};
+
+/// Inodes kept in memory that nobody uses.
+const CACHED_INODES: usize = 4096;
+/// Threads that hash and seal.
+const SEAL_THREADS: usize = 2;
+/// Changes in memory at which the index wants to be written.
+const PENDING_LIMIT: usize = 16_384;
+
+/// Called while blobs are looked at: blobs done, blobs in all.
+pub type Progress = Box<dyn Fn(u64, u64) + Send + Sync>;
+
+/// How a volume is opened.
+pub struct OpenOptions {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Bytes of memory for the index's cache.
+    pub index_cache_bytes: u64,
+    /// Throw the index away and make it anew from the blobs.
+    pub rebuild_index: bool,
+    /// Told how a rebuild gets on.
+    pub progress: Option<Progress>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { clock: Arc::new(SystemClock), index_cache_bytes: 16 << 20, rebuild_index: false, progress: None }
+    }
+}
+
+/// What a new volume starts with.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// Whether bytes and names are encrypted; if not they are checksummed only.
+    pub encrypted: bool,
+    /// The policy.
+    pub policy: Policy,
+    /// Owner of the root directory.
+    pub root_uid: u32,
+    /// Group of the root directory.
+    pub root_gid: u32,
+    /// Mode of the root directory.
+    pub root_mode: u32,
+}
+
+impl Volume {
+    /// Makes a volume in an empty or absent directory; durable on return. `source` opens its first key slot; none only
+    /// for a volume that is not encrypted.
+    ///
+    /// # Errors
+    /// `Exists` when something is there already, `Invalid`, `NoSpace`, `Io`.
+    pub fn init(path: &Path, source: Option<&KeySource>, options: &InitOptions) -> Result<VolumeId> {
+        policy::validate(&options.policy)?;
+        let suite = if options.encrypted { Suite::XChaCha20Poly1305 } else { Suite::Checksum };
+        if options.encrypted != source.is_some() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "an encrypted volume needs a key, and one without a cipher takes none",
+            ));
+        }
+        let layout = Layout::new(path);
+        layout.make()?;
+        let mut id = [0; 16];
+        clock::random_bytes(&mut id);
+        let id = VolumeId(*uuid::Builder::from_random_bytes(id).as_uuid().as_bytes());
+        let key = if options.encrypted { VolumeKey::generate() } else { VolumeKey::none() };
+        let mut superblock = Superblock::new(id, suite, &key)?;
+        if let Some(source) = source {
+            superblock.add_slot(&key, source, "")?;
+        }
+        let store = DirStore::open(&layout.blobs())?;
+        write_root(&store, &key, suite, id, options)?;
+        policy::write(&layout, &key.sub_key(suite, id, "policy"), id, &options.policy)?;
+        // The superblock makes it a volume, so it is written last.
+        write_superblock(path, &superblock)?;
+        Ok(id)
+    }
+
+    /// Opens the volume at `path`: takes its lock, unlocks its key with the first source that fits, and brings the index
+    /// to what the blobs say.
+    ///
+    /// # Errors
+    /// `NotFound`, `Locked` naming the holder, `WrongKey`, `Damaged`, `Version`, `Io`.
+    pub fn open(path: &Path, sources: &[KeySource], options: OpenOptions) -> Result<Arc<Volume>> {
+        let path = std::path::absolute(path).map_err(|e| Error::io(path.display(), e))?;
+        let superblock = read_superblock(&path)?;
+        let (key, _) = superblock.unlock(sources)?;
+        let lock = StoreLock::take(&path)?;
+        match mend_superblock(&path, &superblock) {
+            Ok(true) => tracing::warn!("a damaged copy of the superblock was written again from the other"),
+            Ok(false) => {}
+            // One copy suffices, and a full disk must not keep a volume from opening.
+            Err(e) => tracing::warn!("a damaged copy of the superblock could not be written again: {e}"),
+        }
+        let volume = Volume::assemble(&path, key, &superblock, lock, options)?;
+        let volume = Arc::new(volume);
+        let weak = Arc::downgrade(&volume);
+        let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || flusher::run(&weak));
+        *volume.flusher.lock() = Some(thread.map_err(|e| Error::io("a thread", e))?);
+        Ok(volume)
+    }
+
+    fn assemble(
+        path: &Path,
+        key: VolumeKey,
+        superblock: &Superblock,
+        lock: StoreLock,
+        options: OpenOptions,
+    ) -> Result<Volume> {
+        let (id, suite) = (superblock.volume(), superblock.suite());
+        let layout = Layout::new(path);
+        let store: Arc<dyn Store> = Arc::new(DirStore::open(&layout.blobs())?);
+        let index_key = Arc::new(key.index_key(suite, id));
+        let policy_key = key.sub_key(suite, id, "policy");
+        let (policy, mut notes) = policy::read(&layout, &policy_key, id)?;
+        let ballast = Arc::new(Ballast::new(path));
+        let generations = JournalFile::generations(path)?;
+        let cache = options.index_cache_bytes;
+        let mut opened = open_index(&layout, &ballast, cache, options.rebuild_index, &index_key, &mut notes)?;
+        let mut known = recovery::generation_of(&opened).unwrap_or(None);
+        let mut journals = read_journals(path, id, &index_key, &generations, known)?;
+        if !opened.is_new() && !journals.is_complete {
+            notes.push("the index did not fit the store and was made anew from the blobs".into());
+            opened.close()?;
+            drop(opened);
+            opened = open_index(&layout, &ballast, cache, true, &index_key, &mut notes)?;
+            known = None;
+            journals = read_journals(path, id, &index_key, &generations, known)?;
+        }
+        let sealer = Sealer::start(SEAL_THREADS, Arc::clone(&store), Arc::clone(&ballast))
+            .map_err(|e| Error::io("a thread", e))?;
+        let latch = Arc::clone(store.latch());
+        let ledger = Ledger::start(path, id, &index_key, &generations, latch, Arc::clone(&ballast))?;
+        let mut volume = Volume {
+            id,
+            suite,
+            key,
+            policy_key,
+            index_key,
+            layout,
+            ballast,
+            index: opened,
+            ledger,
+            clock: options.clock,
+            policy: RwLock::new(Arc::new(policy)),
+            quota: Quota::default(),
+            totals: Mutex::default(),
+            cache: InodeCache::new(CACHED_INODES),
+            absent: Absent::default(),
+            chunks: ChunkCache::new(),
+            sealer,
+            store,
+            tracking: Tracking::default(),
+            known_types: Mutex::new(HashSet::new()),
+            names: Mutex::new(()),
+            draining: Mutex::new(()),
+            policy_change: Mutex::new(()),
+            watcher: RwLock::new(None),
+            recovery_notes: Vec::new(),
+            index_is_checked: AtomicBool::new(false),
+            index_waits: AtomicBool::new(false),
+            stop: Mutex::new(false),
+            wake: Condvar::new(),
+            flusher: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        };
+        volume.bring_up(&journals, &options.progress, &mut notes)?;
+        for note in &notes {
+            tracing::warn!("{note}");
+        }
+        volume.recovery_notes = notes;
+        Ok(volume)
+    }
+
+    /// Recovers, or rebuilds when the index and the journals do not fit together, and starts a new journal.
+    fn bring_up(&self, journals: &Journals, progress: &Option<Progress>, notes: &mut Vec<String>) -> Result<()> {
+        let silent = |_: u64, _: u64| {};
+        let progress: &dyn Fn(u64, u64) = match progress {
+            Some(told) => told,
+            None => &silent,
+        };
+        if journals.is_complete {
+            notes.extend(self.recover(journals)?);
+        } else {
+            notes.extend(self.rebuild(journals, progress)?);
+        }
+        let totals = self.totals.lock().clone();
+        self.quota.set(totals.bytes, totals.media);
+        self.known_types.lock().extend(self.types_known()?);
+        let first_new = self.first_unknown_blob();
+        self.tracking.first_new_blob.store(first_new, Ordering::Release);
+        let lost = std::mem::take(&mut *self.tracking.to_commit.lock());
+        for ino in lost {
+            let inode = self.inode(ino)?;
+            let mut state = inode.state.write();
+            state.attrs_changed = true;
+            self.note_change(&inode, &state)?;
+            self.commit(&inode, &mut state)?;
+        }
+        match self.checkpoint() {
+            // The journals stay as they are, and say what the index does not.
+            Err(e) if e.kind() == Kind::NoSpace => tracing::warn!("the journal was not shortened: {e}"),
+            other => other?,
+        }
+        self.tend_ballast();
+        Ok(())
+    }
+
+    /// Publishes what is open, completes the index and lets go of the store. Nothing may be asked of the volume after.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`: what was acknowledged and synced is safe all the same, and the next open recovers.
+    pub fn shutdown(&self) -> Result<()> {
+        *self.stop.lock() = true;
+        self.wake.notify_all();
+        if let Some(thread) = self.flusher.lock().take() {
+            let _panicked = thread.join();
+        }
+        let outcome = self.close_all();
+        *self.lock.lock() = None;
+        outcome
+    }
+
+    fn close_all(&self) -> Result<()> {
+        self.store.latch().pass()?;
+        *self.watcher.write() = None;
+        let stale = std::mem::take(&mut *self.tracking.stale_dirs.lock());
+        for ino in stale {
+            let Ok(inode) = self.inode(ino) else { continue };
+            let mut state = inode.state.write();
+            if !state.removed {
+                self.note_change(&inode, &state)?;
+                state.attrs_changed = true;
+                self.commit(&inode, &mut state)?;
+            }
+        }
+        let uncommitted: Vec<_> = self.tracking.uncommitted.lock().values().map(Arc::clone).collect();
+        for inode in uncommitted {
+            // Nobody will close what is still open: this is its close.
+            self.commit(&inode, &mut inode.state.write())?;
+        }
+        self.sync_all()?;
+        let orphans: Vec<Ino> = self.tracking.orphans.lock().keys().copied().collect();
+        for ino in orphans {
+            if let Some((inode, _)) = self.tracking.orphans.lock().get(&ino) {
+                inode.state.write().opens = 0;
+            }
+            self.forget(ino);
+        }
+        self.reap()?;
+        self.reap()?;
+        match self.checkpoint().and_then(|()| self.index.close()) {
+            // Everything is in the store; the next open reads the journals, as after an unclean end.
+            Err(e) if e.kind() == Kind::NoSpace => {
+                tracing::warn!("the index could not be completed: {e}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Opens the index. One that cannot be used is thrown away; on a full disk that makes room, for it or for the journal,
+/// and when there is still too little the index is kept in memory.
+fn open_index(
+    layout: &Layout,
+    ballast: &Ballast,
+    cache_bytes: u64,
+    anew: bool,
+    key: &Arc<IndexKey>,
+    notes: &mut Vec<String>,
+) -> Result<Index> {
+    let dir = layout.index();
+    let sealer = || Arc::new(IndexSealer(Arc::clone(key)));
+    let settings = index::Options { cache_bytes, pending_limit: PENDING_LIMIT };
+    if anew {
+        index::discard(&dir)?;
+    }
+    let mut opened = Index::open(&dir, settings, sealer());
+    if matches!(opened, Opened::Unusable { full_disk: true, .. }) {
+        ballast.release();
+        opened = Index::open(&dir, settings, sealer());
+    }
+    if let Opened::Unusable { reason, .. } = &opened {
+        notes.push(format!("the index was made anew from the blobs ({reason})"));
+        index::discard(&dir)?;
+        opened = Index::open(&dir, settings, sealer());
+    }
+    match opened {
+        Opened::Ready(index) => Ok(index),
+        Opened::Locked => Err(Error::new(Kind::Locked, format!("{} is in use by another process", dir.display()))),
+        Opened::Unusable { reason, .. } => {
+            notes.push(format!("the index is kept in memory until the next mount ({reason})"));
+            Ok(Index::in_memory(sealer()))
+        }
+    }
+}
+
+/// Reads the journals from generation `known` on, which the index is complete up to.
+fn read_journals(
+    path: &Path,
+    id: VolumeId,
+    key: &IndexKey,
+    generations: &[u64],
+    known: Option<u64>,
+) -> Result<Journals> {
+    let is_complete = known.is_some_and(|known| generations.contains(&known));
+    let mut journals = Journals { is_complete, ..Journals::default() };
+    let mut is_first = true;
+    for generation in generations.iter().filter(|g| known.is_none_or(|known| **g >= known)) {
+        match Ledger::read(path, id, key, *generation)? {
+            Some((header, records)) => {
+                if is_first {
+                    journals.first_new_blob = header.first_new_blob;
+                }
+                journals.add(records);
+            }
+            None => journals.is_complete = false,
+        }
+        is_first = false;
+    }
+    Ok(journals)
+}
+
+/// Writes the blob of the root directory.
+fn write_root(store: &DirStore, key: &VolumeKey, suite: Suite, id: VolumeId, options: &InitOptions) -> Result<()> {
+    let mut salt = [0; 24];
+    clock::random_bytes(&mut salt);
+    let cipher = BlobCipher::new(key, suite, id, BlobId(Ino::ROOT.0), salt);
+    let mut attrs = Attributes::new(Ino::ROOT, FileKind::Directory, SystemClock.now());
+    (attrs.mode, attrs.uid, attrs.gid) = (options.root_mode & 0o7777, options.root_uid, options.root_gid);
+    attrs.seq = 1;
+    let payload = State::new(Record::new(attrs), false).record.attrs.encode();
+    let frame = cipher.seal_meta(FrameKind::Attributes, HEADER_LEN as u64, 0, &payload);
+    let trailer = encode_trailer(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    let blob = store.create(cipher.blob)?;
+    let parts = [cipher.header(), frame.bytes, trailer.to_vec()];
+    blob.write_at(&parts.each_ref().map(|p| std::io::IoSlice::new(p)), 0)?;
+    blob.sync()
+}

@@ -1,0 +1,158 @@
+//! The domain: namespace, write and publish, read, remove, quota, retention, holds, recovery, check, rebuild.
+//!
+//! Joins the store, whose blobs are the truth, and the index, which is derived from them. Knows no FUSE, no HTTP and no
+//! command line. The order of locks stands in `docs/ARCHITECTURE.md`.
+
+mod absent;
+mod check;
+mod commit;
+#[cfg(test)]
+mod crash_tests;
+mod facts;
+mod flusher;
+mod frames;
+mod indexing;
+mod inode;
+mod ledger;
+mod life;
+mod names;
+mod own_id;
+mod packed;
+mod policy;
+mod quota;
+mod reading;
+mod record;
+mod recovery;
+mod report;
+mod retention;
+mod sealer;
+mod tracking;
+mod truth;
+pub mod types;
+mod writer;
+mod writing;
+mod xattr;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+pub use life::{InitOptions, OpenOptions};
+pub use quota::Class;
+pub use types::*;
+
+pub use crate::format::frame::CHUNK_LEN;
+
+use crate::clock::{Clock, Timestamp};
+use crate::crypto::{BlobKey, IndexKey, Suite, VolumeKey};
+use crate::ids::{Ino, VolumeId};
+use crate::index::Index;
+use crate::media::SNIFF_BYTES;
+use crate::store::{Ballast, Layout, Store, StoreLock};
+use absent::Absent;
+use inode::{Inode, InodeCache};
+use ledger::Ledger;
+use quota::Quota;
+use reading::ChunkCache;
+use record::Totals;
+use sealer::Sealer;
+use tracking::Tracking;
+
+/// The deepest a directory lies.
+const MAX_DEPTH: usize = 4096;
+/// With more unsynced inodes than this, one sync of the whole store is cheaper than one of each.
+const MANY_UNSYNCED: usize = 32;
+
+/// An open volume. Shared in an `Arc`; every method may be called from any thread and may block on the disk.
+pub struct Volume {
+    id: VolumeId,
+    suite: Suite,
+    key: VolumeKey,
+    policy_key: BlobKey,
+    index_key: Arc<IndexKey>,
+    layout: Layout,
+    ballast: Arc<Ballast>,
+    store: Arc<dyn Store>,
+    index: Index,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    policy: RwLock<Arc<Policy>>,
+    quota: Quota,
+    totals: Mutex<Totals>,
+    cache: InodeCache,
+    absent: Absent,
+    chunks: ChunkCache,
+    sealer: Sealer,
+    tracking: Tracking,
+    known_types: Mutex<HashSet<String>>,
+    /// Lock 1: held while names change, and while a batch for the index is cut off.
+    names: Mutex<()>,
+    /// Lock 0: one batch or checkpoint at a time.
+    draining: Mutex<()>,
+    policy_change: Mutex<()>,
+    watcher: RwLock<Option<Arc<dyn Watcher>>>,
+    recovery_notes: Vec<String>,
+    /// Whether the check of the index that its open has put off is over.
+    index_is_checked: AtomicBool,
+    /// Whether a full disk keeps the index from being written.
+    index_waits: AtomicBool,
+    stop: Mutex<bool>,
+    wake: Condvar,
+    flusher: Mutex<Option<std::thread::JoinHandle<()>>>,
+    lock: Mutex<Option<StoreLock>>,
+}
+
+/// An open regular file. Give it back with [`Volume::close`], which publishes what was written.
+pub struct OpenFile {
+    inode: Arc<Inode>,
+    mode: OpenMode,
+    class: Class,
+}
+
+impl OpenFile {
+    /// The inode.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.inode.ino
+    }
+
+    /// The same handle, whose writes are charged to `class`.
+    #[must_use]
+    pub fn charged_to(mut self, class: Class) -> OpenFile {
+        self.class = class;
+        self
+    }
+}
+
+impl Volume {
+    /// The volume's id.
+    #[must_use]
+    pub fn id(&self) -> VolumeId {
+        self.id
+    }
+
+    /// The time by the volume's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Has `watcher` told of changes that the kernel does not know of. While there is one, an inode without a name waits
+    /// for [`Volume::forget`].
+    pub fn set_watcher(&self, watcher: Arc<dyn Watcher>) {
+        *self.watcher.write() = Some(watcher);
+    }
+
+    fn has_watcher(&self) -> bool {
+        self.watcher.read().is_some()
+    }
+
+    fn tell_changed(&self, ino: Ino) {
+        let watcher = self.watcher.read().clone();
+        if let Some(watcher) = watcher {
+            watcher.inode_changed(ino);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The threads that hash and seal chunks beside the requests that brought them.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+use sha2::{Digest, Sha256};
+
+use super::frames::BlobCipher;
+use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN};
+use crate::store::{Ballast, Blob, Store};
+
+/// Bytes of plaintext that may wait to be sealed, over all files.
+const BUDGET: usize = 16 << 20;
+/// Bytes of a blob that the disk is asked to begin with at once.
+const STRETCH: u64 = 8 << 20;
+/// Buffers kept for the next chunks.
+const SPARE_BUFFERS: usize = 64;
+
+/// The bytes of one chunk in memory, in the layout of its frame; given back to the pool when dropped.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    pool: Arc<Pool>,
+}
+
+/// Spare buffers.
+#[derive(Default)]
+struct Pool {
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Pool {
+    fn take(pool: &Arc<Pool>) -> Buffer {
+        let mut bytes = pool.spare.lock().pop().unwrap_or_default();
+        bytes.clear();
+        bytes.resize(HEAD_LEN, 0);
+        Buffer { bytes, pool: Arc::clone(pool) }
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut spare = self.pool.spare.lock();
+        if spare.len() < SPARE_BUFFERS && bytes.capacity() >= CHUNK_LEN + FRAME_OVERHEAD {
+            spare.push(bytes);
+        }
+    }
+}
+
+/// A chunk on its way into a blob: room for the head, then the plaintext.
+pub(super) struct Pending {
+    /// The chunk.
+    pub chunk: u64,
+    /// The number of its frame.
+    pub number: u64,
+    /// Where the frame goes.
+    pub offset: u64,
+    /// The frame-to-be.
+    pub frame: Buffer,
+}
+
+/// Frames that lie behind one another in a blob.
+pub(super) struct Batch {
+    /// The blob.
+    pub blob: Arc<dyn Blob>,
+    /// Its key.
+    pub cipher: Arc<BlobCipher>,
+    /// The header, when it goes first.
+    pub header: Option<Vec<u8>>,
+    /// Where the first of these bytes goes.
+    pub offset: u64,
+    /// The chunks, in order.
+    pub chunks: Vec<Pending>,
+    /// Told when all is written.
+    pub flight: Arc<Flight>,
+}
+
+/// How many batches of one file are on their way.
+#[derive(Default)]
+pub(super) struct Flight {
+    pending: Mutex<usize>,
+    landed: Condvar,
+}
+
+impl Flight {
+    /// Waits until none is.
+    pub fn wait(&self) {
+        let mut pending = self.pending.lock();
+        while *pending > 0 {
+            self.landed.wait(&mut pending);
+        }
+    }
+
+    fn start(&self) {
+        *self.pending.lock() += 1;
+    }
+
+    fn land(&self) {
+        let mut pending = self.pending.lock();
+        *pending -= 1;
+        if *pending == 0 {
+            self.landed.notify_all();
+        }
+    }
+}
+
+/// The running digest of one file; its batches pass it in order.
+#[derive(Default)]
+pub(super) struct Lane {
+    queue: Mutex<LaneQueue>,
+    sha: Mutex<Sha256>,
+}
+
+#[derive(Default)]
+struct LaneQueue {
+    batches: VecDeque<Batch>,
+    is_served: bool,
+}
+
+impl Lane {
+    /// The digest of what has passed so far. Wait for the flight first.
+    pub fn digest(&self) -> Sha256 {
+        self.sha.lock().clone()
+    }
+
+    /// Adds a chunk that is sealed elsewhere.
+    pub fn update(&self, plaintext: &[u8]) {
+        self.sha.lock().update(plaintext);
+    }
+}
+
+enum Job {
+    Hash(Arc<Lane>),
+    Seal(Batch),
+    End,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    ballast: Arc<Ballast>,
+    in_use: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A small pool of threads. Before it is dropped, every flight has landed.
+pub(super) struct Sealer {
+    jobs: Option<Sender<Job>>,
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sealer {
+    /// Starts `threads` threads. The latch of `store` is closed when acknowledged bytes cannot be written.
+    pub fn start(threads: usize, store: Arc<dyn Store>, ballast: Arc<Ballast>) -> std::io::Result<Sealer> {
+        let (jobs, work) = unbounded();
+        let shared = Arc::new(Shared { store, ballast, in_use: Mutex::new(0), freed: Condvar::new() });
+        let threads = (0..threads.max(1))
+            .map(|n| {
+                let (work, again, shared) = (work.clone(), jobs.clone(), Arc::clone(&shared));
+                std::thread::Builder::new().name(format!("seal-{n}")).spawn(move || serve(&work, &again, &shared))
+            })
+            .collect::<std::io::Result<Vec<_>>>()?;
+        Ok(Sealer { jobs: Some(jobs), shared, pool: Arc::default(), threads })
+    }
+
+    /// A buffer for one chunk: room for the head, no plaintext yet.
+    pub fn buffer(&self) -> Buffer {
+        Pool::take(&self.pool)
+    }
+
+    /// Hands a batch over; waits while too many bytes are on their way. With a `lane`, the batch passes its digest
+    /// after those handed over before it.
+    pub fn submit(&self, batch: Batch, lane: Option<&Arc<Lane>>) {
+        self.shared.take(batch.chunks.len() * CHUNK_LEN);
+        batch.flight.start();
+        let Some(jobs) = &self.jobs else { return };
+        let job = match lane {
+            None => Job::Seal(batch),
+            Some(lane) => {
+                let mut queue = lane.queue.lock();
+                queue.batches.push_back(batch);
+                if std::mem::replace(&mut queue.is_served, true) {
+                    return;
+                }
+                Job::Hash(Arc::clone(lane))
+            }
+        };
+        // The receivers live as long as this sender.
+        let _alive = jobs.send(job);
+    }
+}
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        // Each thread holds a sender of its own, so an explicit end is sent to each.
+        if let Some(jobs) = self.jobs.take() {
+            for _ in &self.threads {
+                let _alive = jobs.send(Job::End);
+            }
+        }
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn take(&self, bytes: usize) {
+        let mut in_use = self.in_use.lock();
+        // A batch larger than the whole budget passes alone.
+        while *in_use > 0 && *in_use + bytes > BUDGET {
+            self.freed.wait(&mut in_use);
+        }
+        *in_use += bytes;
+    }
+
+    fn give(&self, bytes: usize) {
+        *self.in_use.lock() -= bytes;
+        self.freed.notify_all();
+    }
+}
+
+fn serve(work: &Receiver<Job>, again: &Sender<Job>, shared: &Shared) {
+    while let Ok(job) = work.recv() {
+        match job {
+            Job::Hash(lane) => hash(&lane, again),
+            Job::Seal(batch) => seal(batch, shared),
+            Job::End => return,
+        }
+    }
+}
+
+/// Passes the batches of a lane through its digest, each then going on to be sealed by whoever is free.
+fn hash(lane: &Lane, again: &Sender<Job>) {
+    loop {
+        let batch = {
+            let mut queue = lane.queue.lock();
+            match queue.batches.pop_front() {
+                Some(batch) => batch,
+                None => {
+                    queue.is_served = false;
+                    return;
+                }
+            }
+        };
+        {
+            let mut sha = lane.sha.lock();
+            for pending in &batch.chunks {
+                sha.update(pending.frame.get(HEAD_LEN..).unwrap_or_default());
+            }
+        }
+        let _alive = again.send(Job::Seal(batch));
+    }
+}
+
+fn seal(mut batch: Batch, shared: &Shared) {
+    let bytes = batch.chunks.len() * CHUNK_LEN;
+    for pending in &mut batch.chunks {
+        batch.cipher.seal(FrameKind::Data, pending.offset, pending.number, pending.chunk, &mut pending.frame);
+    }
+    let outcome = {
+        let header = batch.header.iter().map(|h| IoSlice::new(h));
+        let frames = batch.chunks.iter().map(|p| IoSlice::new(&p.frame));
+        let bufs: Vec<IoSlice<'_>> = header.chain(frames).collect();
+        shared.ballast.with_room(|| batch.blob.write_at(&bufs, batch.offset))
+    };
+    let end = batch.chunks.last().map_or(0, |last| last.offset + last.frame.len() as u64);
+    // A whole stretch is behind us: the disk may begin with it.
+    if outcome.is_ok() && batch.offset / STRETCH != end / STRETCH {
+        let to = end / STRETCH * STRETCH;
+        batch.blob.begin_sync(to - STRETCH, to);
+    }
+    if let Err(e) = outcome {
+        shared.store.latch().close(format!("acknowledged bytes could not be written: {e}"));
+    }
+    batch.chunks.clear();
+    shared.give(bytes);
+    batch.flight.land();
+}

@@ -1,0 +1,212 @@
+//! Reading the truth from a blob: its newest whole attribute frame.
+
+use std::io::IoSliceMut;
+
+use super::frames::BlobCipher;
+use super::record::{Location, Record};
+use crate::crypto::{Suite, VolumeKey};
+use crate::error::{Error, Kind, Result};
+use crate::format::attributes::Attributes;
+use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, HEADER_LEN, Head, TRAILER_LEN, decode_trailer};
+use crate::ids::VolumeId;
+use crate::store::Blob;
+
+/// Bytes read from the end of a blob in the hope that its newest frame lies in them.
+const TAIL_LEN: u64 = 4096;
+
+/// What a blob says.
+pub(super) struct Truth {
+    /// Its attributes and where they lie.
+    pub record: Record,
+    /// Bytes behind them that were never acknowledged.
+    pub torn: u64,
+}
+
+/// What blobs are read with.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    /// The volume's key.
+    pub key: &'a VolumeKey,
+    /// Its suite.
+    pub suite: Suite,
+    /// Its id.
+    pub volume: VolumeId,
+}
+
+/// Reads the newest whole attribute frame of a blob; `None` when it has none, because it was never committed.
+///
+/// # Errors
+/// `Damaged` when the header is not the blob's own; `Io`.
+pub(super) fn read(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
+    let len = blob.len()?;
+    if len < HEADER_LEN as u64 {
+        return Ok(None);
+    }
+    let cipher = BlobCipher::read(keys.key, keys.suite, keys.volume, blob)?;
+    let found = match from_tail(&cipher, blob, len)? {
+        Some(found) => Some(found),
+        None => from_front(&cipher, blob, len)?,
+    };
+    let Some((attrs, at)) = found else { return Ok(None) };
+    let mut record = Record::new(attrs);
+    if let Some(end) = record.attrs.end {
+        record.len = end.content_len;
+        record.allocated = end.allocated;
+    }
+    let torn = len.saturating_sub(at.end());
+    record.location = Some(at);
+    Ok(Some(Truth { record, torn }))
+}
+
+fn locate(cipher: &BlobCipher, offset: u64, head: &Head, tag: [u8; 8]) -> Location {
+    Location { blob: cipher.blob, salt: cipher.salt, offset, len: head.len, frame: head.number, tag }
+}
+
+/// Looks at the trailer at the very end, and at the frame it tells of.
+fn from_tail(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Option<(Attributes, Location)>> {
+    let from = len.saturating_sub(TAIL_LEN);
+    let mut tail = vec![0; usize::try_from(len - from).unwrap_or_default()];
+    if blob.read_at(&mut [IoSliceMut::new(&mut tail)], from)? < tail.len() {
+        return Ok(None);
+    }
+    let Some((body, trailer)) = tail.split_at_checked(tail.len().saturating_sub(TRAILER_LEN)) else { return Ok(None) };
+    let Ok(payload_len) = decode_trailer(trailer) else { return Ok(None) };
+    let frame_len = payload_len as usize + FRAME_OVERHEAD;
+    let Some(offset) = len.checked_sub((frame_len + TRAILER_LEN) as u64).filter(|o| *o >= HEADER_LEN as u64) else {
+        return Ok(None);
+    };
+    let frame = match body.len().checked_sub(frame_len).and_then(|start| body.get(start..)) {
+        Some(frame) => frame.to_vec(),
+        None => {
+            let mut frame = vec![0; frame_len];
+            if blob.read_at(&mut [IoSliceMut::new(&mut frame)], offset)? < frame_len {
+                return Ok(None);
+            }
+            frame
+        }
+    };
+    Ok(open_attributes(cipher, frame, offset))
+}
+
+fn open_attributes(cipher: &BlobCipher, frame: Vec<u8>, offset: u64) -> Option<(Attributes, Location)> {
+    let head = Head::decode(frame.get(..HEAD_LEN)?).ok().filter(|h| h.kind == FrameKind::Attributes)?;
+    let (payload, tag) = cipher.open_meta(frame, offset, head.number, FrameKind::Attributes).ok()?;
+    Some((Attributes::decode(&payload).ok()?, locate(cipher, offset, &head, tag)))
+}
+
+/// Hops from head to head; the last attribute frame that is whole counts.
+fn from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Option<(Attributes, Location)>> {
+    let mut offset = HEADER_LEN as u64;
+    let mut newest = None;
+    while offset < len {
+        let mut bytes = [0; HEAD_LEN];
+        if blob.read_at(&mut [IoSliceMut::new(&mut bytes)], offset)? < HEAD_LEN {
+            break;
+        }
+        let Ok(head) = Head::decode(&bytes) else { break };
+        let mut next = offset + head.frame_len();
+        if head.kind == FrameKind::Attributes {
+            let mut frame = vec![0; usize::try_from(head.frame_len()).unwrap_or_default()];
+            if blob.read_at(&mut [IoSliceMut::new(&mut frame)], offset)? < frame.len() {
+                break;
+            }
+            newest = open_attributes(cipher, frame, offset).or(newest);
+            next += TRAILER_LEN as u64;
+        }
+        offset = next;
+    }
+    Ok(newest)
+}
+
+/// A failure that says that a blob has no whole attributes.
+pub(super) fn no_attributes(blob: &dyn Blob) -> Error {
+    Error::new(Kind::Damaged, format!("blob {}: no whole attributes are left in it", blob.id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::KeySource;
+    use crate::format::content::Content;
+    use crate::ids::BlobId;
+    use crate::store::{DirStore, Store};
+
+    /// The bytes of a fenced block of the format document: an offset, then hexadecimal words.
+    fn example(name: &str) -> Vec<u8> {
+        let page = include_str!("../../docs/FORMAT.md");
+        let block = page.split(&format!("```{name}\n")).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let digits: String = block.lines().flat_map(|line| line.split_whitespace().skip(1)).collect();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    fn key_of_the_examples() -> (VolumeKey, VolumeId) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, (0x40..0x60).map(|byte| format!("{byte:02x}")).collect::<String>()).unwrap();
+        let block = example("superblock-example");
+        // Rows of zeros are left out of the page, so the rows are put where their offsets say.
+        let page = include_str!("../../docs/FORMAT.md");
+        let rows = page.split("```superblock-example\n").nth(1).and_then(|r| r.split("```").next()).unwrap();
+        let mut bytes = vec![0; 4096];
+        for (row, words) in rows.lines().zip(block.chunks(16)) {
+            let at = usize::from_str_radix(&row[..4], 16).unwrap();
+            bytes[at..at + 16].copy_from_slice(words);
+        }
+        let superblock = crate::format::superblock::Superblock::decode(&bytes).unwrap();
+        let (key, _) = superblock.unlock(&[KeySource::key_file(&path).unwrap()]).unwrap();
+        (key, superblock.volume())
+    }
+
+    /// A blob with the number of the example, and the directory it is gone with.
+    fn empty_blob() -> (tempfile::TempDir, std::sync::Arc<dyn Blob>) {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = DirStore::open(&dir.path().join("blobs")).unwrap().create(BlobId(5)).unwrap();
+        (dir, blob)
+    }
+
+    #[test]
+    fn the_blob_of_the_format_document_is_read_as_it_says() {
+        let (key, volume) = key_of_the_examples();
+        let keys = Keys { key: &key, suite: Suite::XChaCha20Poly1305, volume };
+        let (_dir, blob) = empty_blob();
+        let bytes = example("blob-example");
+        blob.write_at(&[std::io::IoSlice::new(&bytes)], 0).unwrap();
+        let truth = read(keys, &*blob).unwrap().unwrap();
+        assert_eq!(truth.torn, 0);
+        let attrs = &truth.record.attrs;
+        assert_eq!((attrs.ino.0, attrs.seq, attrs.mode, attrs.uid, attrs.gid), (5, 9, 0o640, 1000, 1001));
+        assert_eq!((attrs.links[0].name.as_slice(), attrs.links[0].id), (&b"note.txt"[..], 17));
+        assert_eq!((attrs.mtime.secs, attrs.mtime.nanos, attrs.used.secs), (1, 2, 3));
+        let end = attrs.end.unwrap();
+        let cipher = BlobCipher::read(&key, Suite::XChaCha20Poly1305, volume, &*blob).unwrap();
+        let (payload, _) = cipher.read_meta(&*blob, end.offset, end.len, end.frame, FrameKind::End).unwrap();
+        let content = Content::decode(&payload, end.offset, end.frame).unwrap();
+        assert_eq!(content.len, 7);
+        assert_eq!(content.digest, attrs.digest);
+        assert_eq!(cipher.read_chunk(&*blob, 80, 0, 0).unwrap(), b"wamedia");
+    }
+
+    #[test]
+    fn every_byte_of_a_blob_is_authenticated() {
+        let (key, volume) = key_of_the_examples();
+        let keys = Keys { key: &key, suite: Suite::XChaCha20Poly1305, volume };
+        let (_dir, blob) = empty_blob();
+        let bytes = example("blob-example");
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x20;
+            blob.write_at(&[std::io::IoSlice::new(&flipped)], 0).unwrap();
+            let whole = read(keys, &*blob).ok().flatten().is_some_and(|truth| {
+                let attrs = &truth.record.attrs;
+                let Ok(cipher) = BlobCipher::read(&key, Suite::XChaCha20Poly1305, volume, &*blob) else { return false };
+                let end = attrs.end.unwrap();
+                let end = cipher.read_meta(&*blob, end.offset, end.len, end.frame, FrameKind::End);
+                end.is_ok() && cipher.read_chunk(&*blob, 80, 0, 0).is_ok()
+            });
+            // The trailer alone is a hint: without it the frame is found from the front.
+            let is_trailer = at >= bytes.len() - TRAILER_LEN;
+            assert_eq!(whole, is_trailer, "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! Writing: bytes into chunks in memory, full chunks on to the sealer; cutting, extending, promising room.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::frames::BlobCipher;
+use super::inode::{Inode, OpenBlob, State};
+use super::quota::Class;
+use super::sealer::{Batch, Pending};
+use super::types::{Allocate, Seek};
+use super::writer::{Dirty, MAX_DIRTY_CHUNKS, Writer};
+use super::{OpenFile, SNIFF_BYTES, Volume};
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::format::content::{ChunkMap, Content, MAX_RUNS, Place};
+use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, STRIDE};
+use crate::format::geometry::{MAX_FILE_LEN, chunk_count, chunk_len, spans};
+use crate::ids::BlobId;
+
+const CHUNK: u64 = CHUNK_LEN as u64;
+/// Bytes copied at a time by `copy_range`.
+const COPY_LEN: usize = 1 << 20;
+/// What the frames of a commit take beside the chunks, at most but for many names or attributes.
+const COMMIT_LEN: u64 = 16 << 10;
+/// Bytes the disk is asked for at a time beyond what is needed.
+const RESERVE_STEP: u64 = 256 << 10;
+
+/// Bytes a content is charged: every chunk that is no hole, the last one only as far as the file reaches.
+pub(super) fn allocated(map: &ChunkMap, len: u64) -> u64 {
+    charge(map.allocated_chunks(), len, |chunk| map.find(chunk).is_some())
+}
+
+fn charge(chunks: u64, len: u64, has: impl Fn(u64) -> bool) -> u64 {
+    let last = chunk_count(len).checked_sub(1).filter(|last| has(*last));
+    chunks * CHUNK - last.map_or(0, |last| CHUNK - chunk_len(len, last) as u64)
+}
+
+impl Volume {
+    /// Writes all of `data` at `offset` (at the end for a handle that appends), or nothing.
+    /// It is durable after [`Volume::fsync`].
+    ///
+    /// # Errors
+    /// `BadHandle`, `TooLarge`, `NoSpace` before a byte was taken; `Poisoned`; `Damaged` when the rest of a chunk
+    /// that is written in part cannot be read.
+    pub fn write(&self, file: &OpenFile, offset: u64, data: &[u8], drop_privileges: bool) -> Result<()> {
+        if !file.mode.write {
+            return Err(Kind::BadHandle.into());
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut state = file.inode.state.write();
+        self.begin_change(&file.inode, &mut state)?;
+        let offset = if file.mode.append { state.record.len } else { offset };
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > MAX_FILE_LEN) {
+            return Err(Error::new(Kind::TooLarge, format!("a file is at most {MAX_FILE_LEN} bytes long")));
+        }
+        self.put(&mut state, offset, data, file.class)?;
+        self.content_changed(&mut state, drop_privileges);
+        self.hand_on(&mut state, offset, data.len() as u64)
+    }
+
+    /// Makes an inode ready to be changed: noted in the journal, its content loaded, a writer in place.
+    pub(super) fn begin_change(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        self.store.latch().pass()?;
+        self.load(state)?;
+        self.note_change(inode, state)?;
+        if state.writer.is_none() {
+            let is_empty = state.record.len == 0 && self.content_of(state)?.map.runs().is_empty();
+            let writer = if is_empty { Writer::from_start() } else { Writer::default() };
+            state.writer = Some(Box::new(writer));
+        }
+        Ok(())
+    }
+
+    pub(super) fn content_changed(&self, state: &mut State, drop_privileges: bool) {
+        let now = self.clock.now();
+        state.record.attrs.mtime = now;
+        state.record.attrs.ctime = now;
+        if drop_privileges {
+            state.record.attrs.mode = without_privileges(state.record.attrs.mode);
+        }
+        state.record.attrs.digest = None;
+        if let Some(content) = &mut state.content {
+            content.digest = None;
+        }
+        state.content_changed = true;
+    }
+
+    /// Charges what the content costs with `map` and `len` beyond what it costs now, or gives back.
+    fn charge_to(&self, state: &mut State, after: u64, class: Class) -> Result<()> {
+        let before = state.record.allocated;
+        if state.uncharged {
+            // Removed and given back already; somebody still plays with it.
+        } else if after > before {
+            self.take_room(class, after - before, 0)?;
+        } else {
+            self.quota.give(before - after, 0);
+        }
+        state.record.allocated = after;
+        Ok(())
+    }
+
+    fn put(&self, state: &mut State, offset: u64, data: &[u8], class: Class) -> Result<()> {
+        self.reserve_room(state, chunk_count(data.len() as u64) + 1)?;
+        let len = state.record.len;
+        let end = offset + data.len() as u64;
+        let new_len = len.max(end);
+        let (mut added, mut last_written) = (0, 0);
+        let content = self.content_of(state)?;
+        for span in spans(offset, data.len() as u64) {
+            added += u64::from(content.map.find(span.chunk).is_none());
+            last_written = span.chunk;
+        }
+        if added > 0 && content.map.runs().len() + 2 > MAX_RUNS {
+            return Err(Error::new(Kind::TooLarge, "the file has too many holes"));
+        }
+        let first_written = offset / CHUNK;
+        let after = charge(content.map.allocated_chunks() + added, new_len, |chunk| {
+            (first_written..=last_written).contains(&chunk) || content.map.find(chunk).is_some()
+        });
+        self.charge_to(state, after, class)?;
+        for span in spans(offset, data.len() as u64) {
+            let covers = span.skip == 0 && span.len >= chunk_len(len, span.chunk);
+            if let Err(e) = self.fetch(state, span.chunk, covers) {
+                let map = &self.content_of(state)?.map;
+                let before = allocated(map, len);
+                self.charge_to(state, before, class)?;
+                return Err(e);
+            }
+        }
+        let mut rest = data;
+        for span in spans(offset, data.len() as u64) {
+            let (part, tail) = rest.split_at(span.len);
+            rest = tail;
+            let Some(writer) = &mut state.writer else { continue };
+            writer.changing(span.chunk);
+            if let Some(dirty) = writer.dirty.get_mut(&span.chunk) {
+                dirty.put(span.skip, part);
+            }
+            if let Some(content) = &mut state.content
+                && content.map.find(span.chunk).is_none()
+            {
+                content.map.set(span.chunk, 1, Some(Place::Reserved));
+            }
+        }
+        state.record.len = new_len;
+        if let Some(content) = &mut state.content {
+            content.len = new_len;
+        }
+        Ok(())
+    }
+
+    /// Brings a chunk into memory; its old bytes are read unless all of them will be `replaced`.
+    fn fetch(&self, state: &mut State, chunk: u64, replaced: bool) -> Result<()> {
+        let Some(writer) = &state.writer else { return Err(Error::new(Kind::Io, "no writer")) };
+        if writer.dirty.contains_key(&chunk) {
+            return Ok(());
+        }
+        let mut frame = self.sealer.buffer();
+        let place = self.content_of(state)?.map.find(chunk);
+        if let (Some(Place::Stored { offset, frame: number }), false) = (place, replaced) {
+            writer.flight.wait();
+            let open = state.blob.as_ref().ok_or_else(|| Error::new(Kind::Damaged, "a content without a blob"))?;
+            let plain = open.cipher.read_chunk(&*self.blob_of(open)?, offset, number, chunk)?;
+            frame.extend_from_slice(&plain);
+        }
+        if let Some(writer) = &mut state.writer {
+            writer.dirty.insert(chunk, Dirty { frame, is_clean: true });
+        }
+        Ok(())
+    }
+
+    /// Gives full chunks to the sealer when they will hardly be written again: those of a sequential write that it has
+    /// passed, or all when too many wait.
+    fn hand_on(&self, state: &mut State, offset: u64, len: u64) -> Result<()> {
+        let Some(writer) = &mut state.writer else { return Ok(()) };
+        let is_sequential = writer.next_offset == offset;
+        writer.next_offset = offset + len;
+        let passed = writer.next_offset / CHUNK;
+        let too_many = writer.dirty.len() > MAX_DIRTY_CHUNKS;
+        let leaving: Vec<u64> = writer
+            .dirty
+            .iter()
+            .filter(|(chunk, dirty)| dirty.is_full() && (too_many || (is_sequential && **chunk < passed)))
+            .map(|(chunk, _)| *chunk)
+            .collect();
+        if leaving.is_empty() { Ok(()) } else { self.hand_over(state, &leaving) }
+    }
+
+    /// Hands chunks to the sealer; their place in the blob is settled here.
+    pub(super) fn hand_over(&self, state: &mut State, leaving: &[u64]) -> Result<()> {
+        self.open_for_append(state)?;
+        let (Some(writer), Some(content), Some(open)) = (&mut state.writer, &mut state.content, &mut state.blob) else {
+            return Ok(());
+        };
+        let blob = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(open)? };
+        let header = open.is_new.then(|| open.cipher.header());
+        let offset = if open.is_new { 0 } else { open.end };
+        open.is_new = false;
+        let mut chunks = Vec::with_capacity(leaving.len());
+        let mut hashed = true;
+        for chunk in leaving {
+            let Some(dirty) = writer.dirty.remove(chunk) else { continue };
+            if *chunk == 0 {
+                writer.head = dirty.plaintext().get(..SNIFF_BYTES).map(<[u8]>::to_vec);
+            }
+            if dirty.is_clean {
+                continue;
+            }
+            hashed &= writer.next_hashed == Some(*chunk);
+            writer.next_hashed = hashed.then_some(chunk + 1);
+            content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));
+            let frame_len = (dirty.plaintext().len() + FRAME_OVERHEAD) as u64;
+            chunks.push(Pending { chunk: *chunk, number: open.next_frame, offset: open.end, frame: dirty.frame });
+            open.end += frame_len;
+            open.next_frame += 1;
+        }
+        let batch = Batch {
+            blob,
+            cipher: Arc::clone(&open.cipher),
+            header,
+            offset,
+            chunks,
+            flight: Arc::clone(&writer.flight),
+        };
+        self.sealer.submit(batch, hashed.then_some(&writer.lane));
+        Ok(())
+    }
+
+    /// On a disk with little room: makes sure that there is some for what waits in memory, `chunks` more, and the commit,
+    /// so that no program beside this one can take what was acknowledged its place.
+    fn reserve_room(&self, state: &mut State, chunks: u64) -> Result<()> {
+        let Some(room) = self.tight_room()? else { return Ok(()) };
+        self.open_for_append(state)?;
+        let (Some(writer), Some(open)) = (&mut state.writer, &mut state.blob) else { return Ok(()) };
+        let waiting = writer.dirty.values().filter(|dirty| !dirty.is_clean).count() as u64;
+        let needed = open.end + (waiting + chunks) * STRIDE + COMMIT_LEN;
+        if needed <= writer.reserved {
+            return Ok(());
+        }
+        if needed - open.end.max(writer.reserved) > room {
+            return Err(Error::new(Kind::NoSpace, "the disk under the store is full, but for its floor"));
+        }
+        let blob = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(open)? };
+        let reserve = |len| blob.reserve(len).map(|()| len);
+        let mut outcome = reserve(needed + RESERVE_STEP).or_else(|_| reserve(needed));
+        if open.is_new {
+            outcome = outcome.and_then(|len| blob.write_at(&[IoSlice::new(&open.cipher.header())], 0).map(|()| len));
+            if outcome.is_err() {
+                self.store.remove(open.cipher.blob)?;
+            }
+            open.is_new = outcome.is_err();
+        }
+        writer.reserved = outcome?;
+        Ok(())
+    }
+
+    /// Gives a state a blob to append to: the one it has, or a new one.
+    pub(super) fn open_for_append(&self, state: &mut State) -> Result<()> {
+        self.load(state)?;
+        if state.blob.is_none() {
+            let is_first = state.record.location.is_none() && state.replaced.is_empty();
+            let id = if is_first { BlobId(state.record.attrs.ino.0) } else { self.next_blob() };
+            let mut salt = [0; 24];
+            clock::random_bytes(&mut salt);
+            state.blob = Some(OpenBlob::new(BlobCipher::new(&self.key, self.suite, self.id, id, salt)));
+        }
+        Ok(())
+    }
+
+    /// Cuts or extends the content; the state is ready to be changed.
+    pub(super) fn set_len(&self, state: &mut State, new_len: u64) -> Result<()> {
+        if new_len > MAX_FILE_LEN {
+            return Err(Error::new(Kind::TooLarge, format!("a file is at most {MAX_FILE_LEN} bytes long")));
+        }
+        if let Some(writer) = &state.writer {
+            writer.flight.wait();
+        }
+        let len = state.record.len;
+        if new_len == 0 {
+            self.empty(state);
+        } else if new_len < len {
+            let last = chunk_count(new_len) - 1;
+            let keep = chunk_len(new_len, last);
+            if keep < chunk_len(len, last) && self.content_of(state)?.map.find(last).is_some() {
+                self.fetch(state, last, false)?;
+                if let Some(dirty) = state.writer.as_mut().and_then(|w| w.dirty.get_mut(&last)) {
+                    dirty.clear(keep, CHUNK_LEN - keep);
+                }
+            }
+            self.drop_chunks(state, last + 1, chunk_count(MAX_FILE_LEN));
+            if let Some(writer) = &mut state.writer {
+                writer.changing(last);
+                writer.next_hashed = writer.next_hashed.filter(|next| *next <= last);
+            }
+        }
+        if new_len > len {
+            let after = charge(self.content_of(state)?.map.allocated_chunks(), new_len, |chunk| {
+                state.content.as_ref().is_some_and(|c| c.map.find(chunk).is_some())
+            });
+            self.charge_to(state, after, Class::General)?;
+        }
+        state.record.len = new_len;
+        if let Some(content) = &mut state.content {
+            content.len = new_len;
+        }
+        let after = allocated(&self.content_of(state)?.map, new_len);
+        self.charge_to(state, after, Class::General)
+    }
+
+    /// Starts the content anew. What a frame already says of it stays in the store until the new content is durable.
+    fn empty(&self, state: &mut State) {
+        let committed = state.record.location.map(|at| at.blob);
+        if let Some(open) = &state.blob
+            && committed == Some(open.cipher.blob)
+            && state.record.len > 0
+        {
+            state.replaced.push(open.cipher.blob);
+            state.blob = None;
+        }
+        state.content = Some(Content::default());
+        state.writer = Some(Box::new(Writer::from_start()));
+    }
+
+    /// Makes chunks `from..to` holes.
+    fn drop_chunks(&self, state: &mut State, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        if let Some(content) = &mut state.content {
+            content.map.set(from, to - from, None);
+        }
+        if let Some(writer) = &mut state.writer {
+            let gone: Vec<u64> = writer.dirty.range(from..to).map(|(chunk, _)| *chunk).collect();
+            for chunk in gone {
+                writer.dirty.remove(&chunk);
+            }
+            writer.changing(from);
+        }
+    }
+
+    /// Promises room, makes a hole, or makes a range read as zeros (`fallocate(2)`).
+    ///
+    /// # Errors
+    /// `BadHandle`, `Invalid`, `TooLarge`, `NoSpace`, `Poisoned`, `Damaged`.
+    pub fn allocate(&self, file: &OpenFile, offset: u64, length: u64, what: Allocate) -> Result<()> {
+        if !file.mode.write {
+            return Err(Kind::BadHandle.into());
+        }
+        if length == 0 {
+            return Err(Error::new(Kind::Invalid, "a range of no bytes"));
+        }
+        let end = offset.checked_add(length).filter(|end| *end <= MAX_FILE_LEN);
+        let end =
+            end.ok_or_else(|| Error::new(Kind::TooLarge, format!("a file is at most {MAX_FILE_LEN} bytes long")))?;
+        let mut state = file.inode.state.write();
+        let state = &mut *state;
+        self.begin_change(&file.inode, state)?;
+        if let Some(writer) = &state.writer {
+            writer.flight.wait();
+        }
+        let keep_size = match what {
+            Allocate::PunchHole => true,
+            Allocate::Reserve { keep_size } | Allocate::ZeroRange { keep_size } => keep_size,
+        };
+        let len = state.record.len;
+        let new_len = if keep_size { len } else { len.max(end) };
+        let (first, last) = (offset / CHUNK, chunk_count(end));
+        if what != Allocate::PunchHole {
+            self.promise(state, first, last, new_len, file.class)?;
+        }
+        if !matches!(what, Allocate::Reserve { .. }) {
+            self.clear_range(state, offset, end, what == Allocate::PunchHole)?;
+        }
+        state.record.len = new_len;
+        if let Some(content) = &mut state.content {
+            content.len = new_len;
+        }
+        let after = allocated(&self.content_of(state)?.map, new_len);
+        self.charge_to(state, after, file.class)?;
+        self.content_changed(state, false);
+        Ok(())
+    }
+
+    /// Charges and marks as promised what is a hole among the chunks `first..last`.
+    fn promise(&self, state: &mut State, first: u64, last: u64, new_len: u64, class: Class) -> Result<()> {
+        let mut map = self.content_of(state)?.map.clone();
+        let mut at = first;
+        while at < last {
+            match map.run_from(at).copied() {
+                Some(run) if run.first <= at => at = run.first + run.count,
+                next => {
+                    let until = next.map_or(last, |run| run.first.min(last));
+                    map.set(at, until - at, Some(Place::Reserved));
+                    at = until;
+                }
+            }
+        }
+        self.charge_to(state, allocated(&map, new_len), class)?;
+        if let Some(content) = &mut state.content {
+            content.map = map;
+        }
+        Ok(())
+    }
+
+    /// Makes bytes read as zeros: whole chunks lose their frames, parts of chunks are overwritten.
+    fn clear_range(&self, state: &mut State, offset: u64, end: u64, punch: bool) -> Result<()> {
+        let end = if punch { end } else { end.min(state.record.len.max(offset)) };
+        let len = state.record.len;
+        for span in spans(offset, end - offset).filter(|s| s.len < CHUNK_LEN) {
+            let held = chunk_len(len, span.chunk);
+            let is_there = self.content_of(state)?.map.find(span.chunk).is_some();
+            if !is_there || span.skip >= held {
+                continue;
+            }
+            if span.skip == 0 && span.len >= held {
+                self.vacate(state, span.chunk, 1, punch);
+                continue;
+            }
+            self.fetch(state, span.chunk, false)?;
+            if let Some(writer) = &mut state.writer {
+                writer.changing(span.chunk);
+                if let Some(dirty) = writer.dirty.get_mut(&span.chunk) {
+                    dirty.clear(span.skip, span.len);
+                }
+            }
+        }
+        let (from, to) = (offset.div_ceil(CHUNK), end / CHUNK);
+        if from < to {
+            self.vacate(state, from, to - from, punch);
+        }
+        Ok(())
+    }
+
+    /// Chunks lose what they hold; their room is kept unless `punch`.
+    fn vacate(&self, state: &mut State, first: u64, count: u64, punch: bool) {
+        self.drop_chunks(state, first, first + count);
+        if let (Some(content), false) = (&mut state.content, punch) {
+            content.map.set(first, count, Some(Place::Reserved));
+        }
+    }
+
+    /// Finds the next stored byte, or the next that is not, from `offset` on; chunks are the finest grain.
+    ///
+    /// # Errors
+    /// `NoPosition` past the end of the file, or when no data follows; `Damaged`, `Io`.
+    pub fn seek(&self, file: &OpenFile, offset: u64, what: Seek) -> Result<u64> {
+        let state = file.inode.state.read();
+        let len = state.record.len;
+        if offset >= len {
+            return Err(Kind::NoPosition.into());
+        }
+        let content = self.content_of(&state)?;
+        let is_data = |chunk: u64| {
+            let in_memory = state.writer.as_ref().is_some_and(|w| w.dirty.contains_key(&chunk));
+            in_memory || matches!(content.map.find(chunk), Some(Place::Stored { .. }))
+        };
+        let mut at = offset;
+        while at < len {
+            let chunk = at / CHUNK;
+            let found = is_data(chunk);
+            if found == (what == Seek::Data) {
+                return Ok(at);
+            }
+            // A stretch without any run is skipped at once.
+            let next = match content.map.run_from(chunk) {
+                Some(run) if run.first > chunk && !found => run.first,
+                None if !found => chunk_count(len),
+                _ => chunk + 1,
+            };
+            at = next * CHUNK;
+        }
+        if what == Seek::Hole { Ok(len) } else { Err(Kind::NoPosition.into()) }
+    }
+
+    /// Copies bytes from one open file to another (`copy_file_range(2)`); how many were copied.
+    ///
+    /// # Errors
+    /// As [`Volume::read`] and [`Volume::write`], when nothing was copied before.
+    pub fn copy_range(
+        &self,
+        from: &OpenFile,
+        from_offset: u64,
+        to: &OpenFile,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<u64> {
+        let mut buf = vec![0; COPY_LEN.min(usize::try_from(length).unwrap_or(COPY_LEN))];
+        let mut done = 0;
+        while done < length {
+            let want = usize::try_from(length - done).unwrap_or(COPY_LEN).min(COPY_LEN);
+            let part = buf.get_mut(..want).unwrap_or_default();
+            let step = self.read(from, from_offset + done, part).and_then(|got| {
+                self.write(to, to_offset + done, part.get(..got).unwrap_or_default(), false)?;
+                Ok(got as u64)
+            });
+            match step {
+                Ok(0) => break,
+                Ok(got) => done += got,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// A mode without its setuid bit, and without its setgid bit where that grants something (`chown(2)`, `write(2)`).
+pub(super) fn without_privileges(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}

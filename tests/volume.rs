@@ -1,0 +1,353 @@
+//! The volume without a mount: what is written is read again, also after a clean and an unclean end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wamedia::clock::ManualClock;
+use wamedia::crypto::{KeySource, make_key_file};
+use wamedia::error::Kind;
+use wamedia::ids::Ino;
+use wamedia::volume::{
+    FileKind, InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, SetAttr, Volume, XattrMode,
+};
+
+const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
+const NODE: NewNode = NewNode { mode: 0o644, uid: 1, gid: 2 };
+
+struct Bench {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Bench {
+    fn new(policy: Policy) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        make_key_file(&dir.path().join("key")).unwrap();
+        let bench = Bench { dir, clock: Arc::new(ManualClock::new(1_700_000_000)) };
+        let options = InitOptions { encrypted: true, policy, root_uid: 0, root_gid: 0, root_mode: 0o755 };
+        Volume::init(&bench.store(), Some(&bench.key()), &options).unwrap();
+        bench
+    }
+
+    fn store(&self) -> std::path::PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn key(&self) -> KeySource {
+        KeySource::key_file(&self.dir.path().join("key")).unwrap()
+    }
+
+    fn open(&self) -> Arc<Volume> {
+        let clock = Arc::clone(&self.clock) as Arc<dyn wamedia::clock::Clock>;
+        Volume::open(&self.store(), &[self.key()], OpenOptions { clock, ..OpenOptions::default() }).unwrap()
+    }
+
+    /// The store as a killed process would have left it.
+    fn image(&self) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), dir.path());
+        Bench { dir, clock: Arc::clone(&self.clock) }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 32) as u8
+        })
+        .collect()
+}
+
+fn put(volume: &Volume, parent: Ino, name: &str, content: &[u8]) -> Ino {
+    let (attr, file) = volume.create(parent, name.as_bytes(), &NODE, RW).unwrap();
+    for (nth, part) in content.chunks(100_000).enumerate() {
+        volume.write(&file, nth as u64 * 100_000, part, false).unwrap();
+    }
+    volume.close(file);
+    attr.ino
+}
+
+fn get(volume: &Volume, ino: Ino) -> Vec<u8> {
+    let file = volume.open_medium(ino).unwrap();
+    let size = volume.getattr(ino).unwrap().size as usize;
+    let mut out = vec![0; size + 10];
+    let got = volume.read(&file, 0, &mut out).unwrap();
+    volume.close(file);
+    assert_eq!(got, size);
+    out.truncate(got);
+    out
+}
+
+fn check_clean(volume: &Volume) {
+    let report = volume.check(true, &mut |_, _| {}).unwrap();
+    assert_eq!(report.findings, []);
+}
+
+#[test]
+fn what_is_written_is_read_again_after_each_kind_of_end() {
+    let bench = Bench::new(Policy::default());
+    let sizes = [0, 1, 1000, 65535, 65536, 65537, 1_000_000, 5_000_003];
+    let volume = bench.open();
+    let dir = volume.mkdir(Ino::ROOT, b"d", &NODE).unwrap().ino;
+    for (nth, size) in sizes.iter().enumerate() {
+        put(&volume, dir, &format!("f{nth}"), &bytes(*size, nth as u64));
+    }
+    let all = |volume: &Volume| {
+        let dir = volume.lookup(Ino::ROOT, b"d").unwrap().ino;
+        for (nth, size) in sizes.iter().enumerate() {
+            let ino = volume.lookup(dir, format!("f{nth}").as_bytes()).unwrap().ino;
+            assert_eq!(get(volume, ino), bytes(*size, nth as u64), "size {size}");
+        }
+        assert_eq!(volume.readdir(dir, 0, 100, false).unwrap().len(), sizes.len());
+        assert_eq!(volume.status().unwrap().used_bytes, sizes.iter().sum::<usize>() as u64);
+        check_clean(volume);
+    };
+    all(&volume);
+    let killed = bench.image();
+    all(&killed.open());
+    volume.shutdown().unwrap();
+    drop(volume);
+    let volume = bench.open();
+    all(&volume);
+    volume.shutdown().unwrap();
+    drop(volume);
+    std::fs::remove_dir_all(bench.store().join("index")).unwrap();
+    all(&bench.open());
+}
+
+#[test]
+fn overwriting_appending_and_cutting_leave_what_posix_says() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let mut model = bytes(300_000, 1);
+    let ino = put(&volume, Ino::ROOT, "f", &model);
+    let file = volume.open_file(ino, RW).unwrap();
+    for (offset, len, seed) in
+        [(10usize, 5usize, 2u64), (65_530, 20, 3), (299_999, 70_000, 4), (500_000, 10, 5), (131_072, 65_536, 6)]
+    {
+        let part = bytes(len, seed);
+        volume.write(&file, offset as u64, &part, false).unwrap();
+        if model.len() < offset + len {
+            model.resize(offset + len, 0);
+        }
+        model[offset..offset + len].copy_from_slice(&part);
+        if seed % 2 == 0 {
+            volume.fsync(&file, false).unwrap();
+        }
+    }
+    for len in [400_000usize, 65_537, 65_537 + 200_000, 100] {
+        volume.setattr(ino, &SetAttr { size: Some(len as u64), ..SetAttr::default() }).unwrap();
+        model.resize(len, 0);
+        assert_eq!(get(&volume, ino), model);
+    }
+    volume.close(file);
+    assert_eq!(get(&volume, ino), model);
+    check_clean(&volume);
+    let image = bench.image();
+    let again = image.open();
+    assert_eq!(get(&again, again.lookup(Ino::ROOT, b"f").unwrap().ino), model);
+    check_clean(&again);
+}
+
+#[test]
+fn a_removed_medium_stays_removed_after_a_kill() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "gone", &bytes(100, 1));
+    put(&volume, Ino::ROOT, "kept", &bytes(100, 2));
+    volume.sync_all().unwrap();
+    volume.unlink(Ino::ROOT, b"gone").unwrap();
+    let image = bench.image();
+    let again = image.open();
+    assert_eq!(again.lookup(Ino::ROOT, b"gone").unwrap_err().kind(), Kind::NotFound);
+    assert!(again.lookup(Ino::ROOT, b"kept").is_ok());
+    assert_eq!(again.status().unwrap().used_bytes, 100);
+    check_clean(&again);
+}
+
+#[test]
+fn renames_survive_a_kill_and_the_loss_of_the_index() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let dir = volume.mkdir(Ino::ROOT, b"d", &NODE).unwrap().ino;
+    let a = put(&volume, Ino::ROOT, "a", b"aaa");
+    put(&volume, dir, "b", b"bbb");
+    let c = put(&volume, Ino::ROOT, "c", b"ccc");
+    let d = put(&volume, Ino::ROOT, "e", b"eee");
+    volume.rename(Ino::ROOT, b"a", dir, b"b", RenameMode::Replace).unwrap();
+    volume.rename(Ino::ROOT, b"c", Ino::ROOT, b"e", RenameMode::Exchange).unwrap();
+    volume.link(a, Ino::ROOT, b"again").unwrap();
+    let look = |volume: &Volume| {
+        let dir = volume.lookup(Ino::ROOT, b"d").unwrap().ino;
+        assert_eq!(volume.lookup(dir, b"b").unwrap().ino, a);
+        assert_eq!(volume.lookup(Ino::ROOT, b"again").unwrap().nlink, 2);
+        assert_eq!(volume.lookup(Ino::ROOT, b"e").unwrap().ino, c);
+        assert_eq!(volume.lookup(Ino::ROOT, b"c").unwrap().ino, d);
+        assert!(volume.lookup(Ino::ROOT, b"a").is_err());
+        assert_eq!(volume.status().unwrap().used_bytes, 9);
+        assert_eq!(volume.getattr(Ino::ROOT).unwrap().nlink, 3);
+        check_clean(volume);
+    };
+    look(&volume);
+    let image = bench.image();
+    look(&image.open());
+    volume.shutdown().unwrap();
+    drop(volume);
+    std::fs::remove_dir_all(bench.store().join("index")).unwrap();
+    look(&bench.open());
+}
+
+#[test]
+fn the_quota_refuses_and_keeps_what_was_acknowledged() {
+    let bench = Bench::new(Policy { max_bytes: Some(200_000), ..Policy::default() });
+    let volume = bench.open();
+    let kept = put(&volume, Ino::ROOT, "kept", &bytes(150_000, 1));
+    let (attr, file) = volume.create(Ino::ROOT, b"big", &NODE, RW).unwrap();
+    volume.write(&file, 0, &bytes(40_000, 2), false).unwrap();
+    let refused = volume.write(&file, 40_000, &bytes(40_000, 3), false).unwrap_err();
+    assert_eq!(refused.kind(), Kind::NoSpace);
+    volume.close(file);
+    assert_eq!(get(&volume, attr.ino), bytes(40_000, 2));
+    assert_eq!(get(&volume, kept), bytes(150_000, 1));
+    volume.unlink(Ino::ROOT, b"kept").unwrap();
+    assert_eq!(volume.status().unwrap().used_bytes, 40_000);
+    put(&volume, Ino::ROOT, "fits", &bytes(160_000, 4));
+}
+
+#[test]
+fn expired_media_are_shown_and_removed_unless_held_young_or_open() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    for name in ["old", "held", "open", "463eb7ec-ff4e-4d9b-b110-1879cbd411b2"] {
+        put(&volume, Ino::ROOT, name, name.as_bytes());
+    }
+    let held = volume.lookup(Ino::ROOT, b"held").unwrap().ino;
+    volume.set_xattr(held, b"user.wamedia.hold", b"1", XattrMode::Any).unwrap();
+    let open = volume.lookup(Ino::ROOT, b"open").unwrap().ino;
+    let writing = volume.open_file(open, RW).unwrap();
+    assert!(volume.expired(&[], 100).unwrap().is_empty());
+    bench.clock.advance(31 * 86_400);
+    put(&volume, Ino::ROOT, "young", b"young");
+    let expired = volume.expired(&[], 100).unwrap();
+    let names: Vec<String> = expired.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].ends_with("_old"), "{names:?}");
+    assert_eq!(names[1], "463eb7ec-ff4e-4d9b-b110-1879cbd411b2.txt");
+    for ino in [held, open, volume.lookup(Ino::ROOT, b"young").unwrap().ino] {
+        assert_eq!(volume.remove_expired(ino).unwrap_err().kind(), Kind::NotExpired);
+    }
+    for entry in &expired {
+        assert_eq!(volume.expired_by_name(&entry.name).unwrap().ino, entry.ino);
+        volume.remove_expired(entry.ino).unwrap();
+    }
+    volume.close(writing);
+    assert_eq!(volume.status().unwrap().media, 3);
+    assert_eq!(volume.status().unwrap().expired, 1);
+    assert_eq!(volume.medium(open, true).unwrap().kind, "document");
+    assert_eq!(volume.getattr(open).unwrap().kind, FileKind::Regular);
+}
+
+#[test]
+fn one_copy_of_superblock_and_policy_suffices_and_is_written_again() {
+    let bench = Bench::new(Policy { max_bytes: Some(123_456), ..Policy::default() });
+    for damaged in ["superblock", "superblock.bak", "policy"] {
+        let path = bench.store().join(damaged);
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        bytes[100] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let volume = bench.open();
+        assert_eq!(volume.policy().max_bytes, Some(123_456), "{damaged}");
+        volume.shutdown().unwrap();
+        drop(volume);
+        if damaged.starts_with("superblock") {
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "{damaged} is whole again");
+        }
+    }
+}
+
+#[test]
+fn damage_costs_one_medium_and_is_named() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let hurt = put(&volume, Ino::ROOT, "hurt", &bytes(200_000, 1));
+    let well = put(&volume, Ino::ROOT, "well", &bytes(200_000, 2));
+    volume.shutdown().unwrap();
+    drop(volume);
+    let blob =
+        |ino: Ino| bench.store().join("blobs").join(format!("{:013x}", ino.0 >> 12)).join(format!("{:016x}", ino.0));
+    let (whole, other) = (std::fs::read(blob(hurt)).unwrap(), std::fs::read(blob(well)).unwrap());
+    let stride = 65_600;
+    let swapped =
+        [&whole[..80], &whole[80 + stride..80 + 2 * stride], &whole[80..80 + stride], &whole[80 + 2 * stride..]]
+            .concat();
+    let foreign = [&whole[..80], &other[80..80 + stride], &whole[80 + stride..]].concat();
+    let mut flipped = whole.clone();
+    flipped[70_000] ^= 1;
+    let mut zeroed = whole.clone();
+    zeroed[80..80 + stride].fill(0);
+    let cut = |len: usize| whole[..len].to_vec();
+    let cases = [
+        ("one bit", flipped),
+        ("two chunks swapped", swapped),
+        ("a chunk of another blob", foreign),
+        ("a cut by 1000 bytes", cut(whole.len() - 1000)),
+        ("a cut at a chunk", cut(80 + stride)),
+        ("emptied", Vec::new()),
+        ("a chunk of zeros", zeroed),
+        ("another blob", other.clone()),
+    ];
+    for (what, bytes_there) in cases {
+        std::fs::write(blob(hurt), bytes_there).unwrap();
+        let volume = bench.open();
+        let read = volume.open_medium(hurt).and_then(|file| {
+            let mut out = vec![0; 200_000];
+            let outcome = volume.read(&file, 0, &mut out);
+            volume.close(file);
+            outcome
+        });
+        assert_eq!(read.unwrap_err().kind(), Kind::Damaged, "{what}");
+        assert_eq!(get(&volume, well), bytes(200_000, 2), "{what}");
+        let report = volume.check(true, &mut |_, _| {}).unwrap();
+        assert!(!report.findings.is_empty(), "{what}");
+        assert!(
+            report.findings.iter().all(|f| f.medium.as_deref().is_some_and(|m| m.ends_with("hurt"))),
+            "{what}: {report:?}"
+        );
+        volume.shutdown().unwrap();
+    }
+    std::fs::write(blob(hurt), &whole).unwrap();
+    assert_eq!(get(&bench.open(), hurt), bytes(200_000, 1));
+}
+
+#[test]
+fn an_older_version_of_a_blob_is_refused_while_the_index_stands() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"one");
+    let path = bench.store().join("blobs/0000000000000").join(format!("{:016x}", ino.0));
+    let older = std::fs::read(&path).unwrap();
+    volume.setattr(ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    volume.shutdown().unwrap();
+    drop(volume);
+    std::fs::write(&path, older).unwrap();
+    let volume = bench.open();
+    assert_eq!(volume.open_medium(ino).err().map(|e| e.kind()), Some(Kind::Damaged));
+}
