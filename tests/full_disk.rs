@@ -154,6 +154,51 @@ fn a_volume_on_a_full_disk_mounts_and_reads_and_lets_media_be_removed() {
 }
 
 #[test]
+fn names_of_every_kind_can_be_removed_on_a_full_disk() {
+    on_each_disk("names_of_every_kind_can_be_removed_on_a_full_disk", |kind, place, disk, mounted| {
+        let at = |name: &str| mounted.path(name);
+        fs::create_dir(at("dir")).unwrap();
+        write(&at("dir/file"), &[1; 5000]).unwrap();
+        write(&at("one"), &[2; 5000]).unwrap();
+        fs::hard_link(at("one"), at("two")).unwrap();
+        std::os::unix::fs::symlink("one", at("link")).unwrap();
+        let many: Vec<PathBuf> = (0..3000).map(|n| mounted.path(format!("m{n}"))).collect();
+        many.iter().for_each(|path| fs::write(path, [3; 100]).unwrap());
+        // A settled volume: what is removed has to be noted in the journal.
+        mounted.unmount();
+        let mounted = Mounted::start(place);
+        let at = |name: &str| mounted.path(name);
+        disk.fill();
+        let refused = fs::create_dir(at("new")).err().map(|e| e.kind());
+        assert!(refused.is_none_or(|e| e == ErrorKind::StorageFull), "{kind}: {refused:?}");
+        assert_eq!(at("new").exists(), refused.is_none(), "{kind}: a refused directory is there");
+        for (n, path) in many.iter().enumerate() {
+            fs::remove_file(path).unwrap();
+            if n % 500 == 0 {
+                disk.fill();
+            }
+        }
+        fs::remove_file(at("link")).unwrap();
+        fs::remove_file(at("one")).unwrap();
+        fs::remove_file(at("dir/file")).unwrap();
+        fs::remove_dir(at("dir")).unwrap();
+        fs::rename(at("two"), at("three")).unwrap();
+        assert_eq!(status(place)["state"], "ok", "{kind}");
+        disk.empty();
+        if refused.is_none() {
+            fs::remove_dir(at("new")).unwrap();
+        }
+        mounted.unmount();
+        let mounted = Mounted::start(place);
+        let left: Vec<_> = fs::read_dir(mounted.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.iter().filter(|name| *name != ".expired").collect::<Vec<_>>(), ["three"], "{kind}");
+        assert!(fs::read(mounted.path("three")).unwrap() == [2; 5000], "{kind}");
+        mounted.unmount();
+        place.check().expect_success();
+    });
+}
+
+#[test]
 fn no_acknowledged_write_is_lost_to_a_disk_that_others_fill() {
     on_each_disk("no_acknowledged_write_is_lost_to_a_disk_that_others_fill", |kind, place, disk, mounted| {
         let stop = AtomicBool::new(false);

@@ -15,16 +15,34 @@ use crate::error::{Error, Result};
 /// The longest journal that is read back, in bytes; a longer one means that the index is made anew.
 pub const MAX_JOURNAL_LEN: u64 = 256 << 20;
 
-/// Bytes of the disk that a journal takes at its start.
-const ROOM: u64 = 64 << 10;
+/// Bytes of the disk that a journal takes at a time, ahead of what is written: room for some 26,000 removals, each of
+/// which gives more back.
+const ROOM: u64 = 1 << 20;
+/// What is enough to begin with on a disk that has no more.
+const LEAST_ROOM: u64 = 64 << 10;
+/// Bytes written after which a disk that had no room is asked again: being asked costs a full disk much.
+const ASK_AGAIN: u64 = 16 << 10;
 
 /// A journal that is being written.
 pub struct JournalFile {
     file: File,
     path: PathBuf,
     latch: Arc<Latch>,
-    len: Mutex<u64>,
+    tail: Mutex<Tail>,
     synced: AtomicU64,
+}
+
+/// The end of a journal.
+struct Tail {
+    /// Bytes written.
+    len: u64,
+    /// From where on the disk is asked for more room.
+    ask_at: u64,
+}
+
+/// Takes room of the disk up to `end`, best effort: a journal without is as good while the disk has some.
+fn take_room(file: &File, end: u64) -> bool {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, end).is_ok()
 }
 
 impl JournalFile {
@@ -39,16 +57,22 @@ impl JournalFile {
     pub fn create(store: &Path, generation: u64, header: &[u8], latch: Arc<Latch>) -> Result<JournalFile> {
         let path = JournalFile::path(store, generation);
         let named = |e| Error::io(path.display(), e);
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(named)?;
-        // Room for the first records, so that removals can be told on a disk that is full. One without is as good
-        // while there is room.
-        let _best_effort = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, ROOM);
-        file.write_all(header).map_err(named)?;
-        file.sync_all().map_err(named)?;
-        File::open(store).and_then(|dir| dir.sync_all()).map_err(named)?;
+        let begin = || {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            // So that removals can be told on a disk that is full.
+            let room = [ROOM, LEAST_ROOM].into_iter().find(|room| take_room(&file, *room)).unwrap_or(0);
+            file.write_all(header)?;
+            file.sync_all()?;
+            File::open(store)?.sync_all()?;
+            Ok((file, room / 2))
+        };
+        let (file, ask_at) = begin().map_err(|e| {
+            // One without a header says nothing, and the next open removes it where this fails.
+            let _stays = std::fs::remove_file(&path);
+            named(e)
+        })?;
         let len = header.len() as u64;
-        Ok(JournalFile { file, path, latch, len: Mutex::new(len), synced: AtomicU64::new(len) })
+        Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at }), synced: AtomicU64::new(len) })
     }
 
     /// Goes on with the journal of `generation` from `len` on: what lies behind was never whole.
@@ -58,7 +82,7 @@ impl JournalFile {
     pub fn resume(store: &Path, generation: u64, len: u64, latch: Arc<Latch>) -> Result<JournalFile> {
         let path = JournalFile::path(store, generation);
         let file = File::options().write(true).open(&path).map_err(|e| Error::io(path.display(), e))?;
-        Ok(JournalFile { file, path, latch, len: Mutex::new(len), synced: AtomicU64::new(0) })
+        Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at: 0 }), synced: AtomicU64::new(0) })
     }
 
     /// The generations that have a journal, in ascending order.
@@ -112,11 +136,15 @@ impl JournalFile {
     /// `NoSpace`, `Poisoned`; `Io`, which poisons.
     pub fn append(&self, make: impl FnOnce(u64) -> Vec<u8>) -> Result<()> {
         self.latch.pass()?;
-        let mut len = self.len.lock();
-        let record = make(*len);
-        let done = self.file.write_all_at(&record, *len).map_err(|e| Error::io(self.path.display(), e));
+        let mut tail = self.tail.lock();
+        let record = make(tail.len);
+        if tail.len >= tail.ask_at {
+            let is_promised = take_room(&self.file, tail.len + ROOM);
+            tail.ask_at = tail.len + if is_promised { ROOM / 2 } else { ASK_AGAIN };
+        }
+        let done = self.file.write_all_at(&record, tail.len).map_err(|e| Error::io(self.path.display(), e));
         self.latch.watch(done)?;
-        *len += record.len() as u64;
+        tail.len += record.len() as u64;
         Ok(())
     }
 
@@ -125,7 +153,7 @@ impl JournalFile {
     /// # Errors
     /// `Poisoned`; `Io`, which poisons.
     pub fn sync(&self) -> Result<()> {
-        let len = *self.len.lock();
+        let len = self.tail.lock().len;
         if self.synced.load(Ordering::Acquire) >= len {
             return Ok(());
         }

@@ -183,6 +183,9 @@ impl Volume {
 
     fn is_waiting(&self, id: BlobId) -> bool {
         use super::tracking::Retired;
+        if self.tracking.young.lock().contains(&id) {
+            return true;
+        }
         let retired = self.tracking.retired.lock().iter().any(|r| match r {
             Retired::Noted(blob) | Retired::Replaced(blob) => *blob == id,
             Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => *blob == Some(id),

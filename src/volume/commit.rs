@@ -362,12 +362,15 @@ impl Volume {
                 self.facts_wanted(inode, state);
             }
             Err(e) if e.kind() == Kind::Poisoned => {}
-            Err(e) if e.kind() == Kind::NoSpace => {
-                if self.tracking.unpublished.lock().insert(inode.ino, Arc::clone(inode)).is_none() {
-                    tracing::warn!(ino = %inode.ino, "a closed file waits in memory for room on the disk: {e}");
-                }
-            }
+            Err(e) if e.kind() == Kind::NoSpace => self.waits_for_room(inode, &e),
             Err(e) => self.store.latch().close(format!("acknowledged bytes could not be kept: {e}")),
+        }
+    }
+
+    /// Has what a full disk had no room for tried again when the volume has time.
+    fn waits_for_room(&self, inode: &Arc<Inode>, e: &Error) {
+        if self.tracking.unpublished.lock().insert(inode.ino, Arc::clone(inode)).is_none() {
+            tracing::warn!(ino = %inode.ino, "a change waits in memory for room on the disk: {e}");
         }
     }
 
@@ -478,7 +481,8 @@ impl Volume {
         Ok(state.record.attr())
     }
 
-    /// Writes changed attributes, at once unless the file is open for writing and its close will.
+    /// Writes changed attributes, at once unless the file is open for writing and its close will, or the disk is full:
+    /// then when there is room, so that a name can be taken from a file on a full disk too.
     pub(super) fn attrs_changed(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
         state.attrs_changed = true;
         self.mark_dirty(inode);
@@ -489,7 +493,11 @@ impl Volume {
             self.publish(inode, state);
             return self.store.latch().pass();
         }
-        self.commit(inode, state)
+        match self.ballast.with_room(|| self.commit(inode, state)) {
+            Err(e) if e.kind() == Kind::NoSpace => self.waits_for_room(inode, &e),
+            other => other?,
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Images of the store taken in the middle of work, as a killed process leaves them, around checkpoints.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,8 +30,8 @@ fn new_volume() -> (TempDir, Arc<Volume>) {
     (dir, volume)
 }
 
-/// Opens a copy of the store, which is in use.
-fn after_a_crash(dir: &TempDir) -> (TempDir, Arc<Volume>) {
+/// A copy of the store, which is in use.
+fn image_of(dir: &TempDir) -> TempDir {
     let image = tempfile::tempdir().unwrap();
     for entry in walkdir::WalkDir::new(dir.path()).min_depth(1) {
         let entry = entry.unwrap();
@@ -41,9 +42,24 @@ fn after_a_crash(dir: &TempDir) -> (TempDir, Arc<Volume>) {
             std::fs::copy(entry.path(), &target).unwrap();
         }
     }
+    image
+}
+
+/// Opens a copy of the store as a volume, which must be whole.
+fn reopen(image: TempDir) -> (TempDir, Arc<Volume>) {
     let volume = open(image.path());
     assert_eq!(volume.check(true, &mut |_, _| {}).unwrap().findings, []);
     (image, volume)
+}
+
+fn after_a_crash(dir: &TempDir) -> (TempDir, Arc<Volume>) {
+    reopen(image_of(dir))
+}
+
+/// The file of an inode's first blob.
+fn blob_file(dir: &Path, ino: Ino) -> File {
+    let path = dir.join(format!("store/blobs/{:013x}/{:016x}", ino.0 >> 12, ino.0));
+    File::options().read(true).write(true).open(path).unwrap()
 }
 
 fn put(volume: &Volume, name: &str, byte: u8, len: usize) -> Ino {
@@ -116,4 +132,55 @@ fn a_content_that_is_still_written_is_published_by_nobody_else() {
     volume.close(file);
     let (_image, killed) = after_a_crash(&dir);
     assert_eq!(len_of(&killed, "renamed", 2), 180_000);
+}
+
+/// A volume whose index has given up the file `old` for the file `new`, which was renamed to its name; and the length of
+/// the blob of `new` before that.
+fn replaced_by_a_rename() -> (TempDir, Arc<Volume>, Ino, u64) {
+    let (dir, volume) = new_volume();
+    put(&volume, "old", 1, 1000);
+    volume.checkpoint().unwrap();
+    let new = put(&volume, "new", 2, 3000);
+    let len = blob_file(dir.path(), new).metadata().unwrap().len();
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"old", RenameMode::Replace).unwrap();
+    volume.drain().unwrap();
+    (dir, volume, new, len)
+}
+
+#[test]
+fn what_a_rename_replaced_leaves_no_blob_behind() {
+    let (dir, volume, ..) = replaced_by_a_rename();
+    let (_image, killed) = after_a_crash(&dir);
+    assert_eq!(len_of(&killed, "old", 2), 3000);
+    drop(volume);
+}
+
+#[test]
+fn what_a_rename_replaced_is_there_again_when_the_rename_was_lost() {
+    let (dir, volume, new, len) = replaced_by_a_rename();
+    let image = image_of(&dir);
+    blob_file(image.path(), new).set_len(len).unwrap();
+    let (_image, lost) = reopen(image);
+    assert_eq!(len_of(&lost, "old", 1), 1000);
+    assert_eq!(len_of(&lost, "new", 2), 3000);
+    drop(volume);
+}
+
+#[test]
+fn what_was_overwritten_is_there_again_when_the_new_content_was_lost() {
+    let (dir, volume) = new_volume();
+    let ino = put(&volume, "file", 1, 1000);
+    volume.checkpoint().unwrap();
+    let file = volume.open_file(ino, ANEW).unwrap();
+    volume.write(&file, 0, &[2; 3000], false).unwrap();
+    volume.close(file);
+    volume.drain().unwrap();
+    let newest = volume.inode(ino).unwrap().state.read().record.location.unwrap().blob;
+    let (_image, killed) = after_a_crash(&dir);
+    assert_eq!(len_of(&killed, "file", 2), 3000);
+
+    let image = image_of(&dir);
+    blob_file(image.path(), Ino(newest.0)).set_len(0).unwrap();
+    let (_image, lost) = reopen(image);
+    assert_eq!(len_of(&lost, "file", 1), 1000);
 }

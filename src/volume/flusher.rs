@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::Volume;
 use super::tracking::Retired;
+use super::{Volume, recovery};
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, Ino};
@@ -24,8 +24,8 @@ const BATCH_TICKS: u64 = 10;
 const REAP_TICKS: u64 = 5;
 /// Ticks between looks at orphans.
 const SLOW_TICKS: u64 = 100;
-/// Inodes touched, or blobs made, before a checkpoint.
-const CHECKPOINT_TOUCHES: u64 = 20_000;
+/// Records of the journal, or blobs made, before a checkpoint.
+const CHECKPOINT_CHANGES: u64 = 20_000;
 /// Seconds after which an orphan the kernel never forgot is given up.
 const ORPHAN_SECS: i64 = 60;
 /// Steps in one tick of the check of the index.
@@ -69,8 +69,8 @@ impl Volume {
             self.publish_late();
             self.reap()?;
         }
-        if self.ledger.touched() as u64 >= CHECKPOINT_TOUCHES || self.blobs_begun() >= CHECKPOINT_TOUCHES {
-            self.checkpoint()?;
+        if self.ledger.records().max(self.blobs_begun()) >= CHECKPOINT_CHANGES {
+            self.checkpoint_if_room()?;
         }
         self.tend_ballast();
         if tick.is_multiple_of(SLOW_TICKS) {
@@ -110,7 +110,7 @@ impl Volume {
         let late = std::mem::take(&mut *self.tracking.unpublished.lock());
         for inode in late.into_values() {
             let mut state = inode.state.write();
-            if state.writers == 0 && state.writer.is_some() && !state.removed {
+            if state.writers == 0 && !state.removed {
                 self.publish(&inode, &mut state);
             }
         }
@@ -159,9 +159,7 @@ impl Volume {
         match self.ballast.with_room(|| self.index.write_frozen()) {
             // Reads and removals go on; the batch is tried again when there is room.
             Err(e) if e.kind() == Kind::NoSpace => {
-                if !self.index_waits.swap(true, Ordering::AcqRel) {
-                    tracing::warn!("the index waits for room on the disk: {e}");
-                }
+                self.index_waits_for_room(&e);
                 Ok(false)
             }
             Err(e) => Err(self.index_failed(e)),
@@ -172,10 +170,25 @@ impl Volume {
         }
     }
 
+    fn index_waits_for_room(&self, e: &Error) {
+        if !self.index_waits.swap(true, Ordering::AcqRel) {
+            tracing::warn!("the index waits for room on the disk: {e}");
+        }
+    }
+
     fn index_failed(&self, e: Error) -> Error {
         self.index_is_checked.store(true, Ordering::Release);
         self.store.latch().close(format!("the index failed: {e}"));
         e
+    }
+
+    /// A checkpoint, unless the disk has no room for one: the journals then say what the index does not.
+    pub(super) fn checkpoint_if_room(&self) -> Result<()> {
+        match self.checkpoint() {
+            Err(e) if e.kind() == Kind::NoSpace => self.index_waits_for_room(&e),
+            other => other?,
+        }
+        Ok(())
     }
 
     /// Makes the index complete and durable, and starts a new journal.
@@ -190,6 +203,7 @@ impl Volume {
             let (generation, old) = self.ledger.turn(self.layout.root(), first_new)?;
             self.tracking.first_new_blob.store(first_new, Ordering::Release);
             self.carry_over()?;
+            self.ledger.carried_over();
             self.settle();
             self.put_totals();
             self.index.put(Table::Meta, &schema::meta(CHECKPOINT), generation.to_le_bytes().to_vec());
@@ -268,6 +282,17 @@ impl Volume {
         })
     }
 
+    /// Removes something, and when there is no room to note that, once more after the blobs that may go have made some.
+    pub(super) fn removing<T>(&self, remove: impl Fn() -> Result<T>) -> Result<T> {
+        remove().or_else(|e| {
+            if e.kind() != Kind::NoSpace {
+                return Err(e);
+            }
+            self.reap()?;
+            remove()
+        })
+    }
+
     /// Removes the blobs that are nobody's truth any more, once what took their place is durable.
     pub(super) fn reap(&self) -> Result<()> {
         let retired = std::mem::take(&mut *self.tracking.retired.lock());
@@ -282,7 +307,7 @@ impl Volume {
             match entry {
                 Retired::Noted(blob) => gone.push(blob),
                 Retired::Replaced(blob) => {
-                    self.index.delete(Table::Meta, &schema::meta(&format!("replaced {blob}")));
+                    self.index.delete(Table::Meta, &recovery::replaced_key(blob));
                     gone.push(blob);
                 }
                 Retired::Superseded { by, .. } if self.is_unborn(by) => self.tracking.retired.lock().push(entry),
@@ -291,6 +316,7 @@ impl Volume {
                     if matches!(entry, Retired::Superseded { .. }) {
                         self.ledger.note(&self.index_key, JournalRecord::Removed(ino, blob))?;
                     }
+                    self.index.delete(Table::Meta, &recovery::replaced_key(blob));
                     if !self.tracking.orphans.lock().contains_key(&ino) {
                         gone.push(blob);
                     }

@@ -17,6 +17,8 @@ struct Generation {
     file: Arc<JournalFile>,
     header: JournalHeader,
     touched: HashSet<Ino>,
+    /// Records written, but for those carried over from the generation before.
+    records: u64,
 }
 
 /// Writes journal records, each inode's touch once a generation.
@@ -50,7 +52,8 @@ impl Ledger {
                 Some((header, records)) => {
                     let len = JOURNAL_HEADER_LEN + records.len() * RECORD_LEN;
                     let file = JournalFile::resume(store, newest, len as u64, Arc::clone(&latch))?;
-                    Generation { file: Arc::new(file), header, touched: HashSet::new() }
+                    let records = records.len() as u64;
+                    Generation { file: Arc::new(file), header, touched: HashSet::new(), records }
                 }
                 None => return Err(e),
             },
@@ -68,7 +71,7 @@ impl Ledger {
     ) -> Result<Generation> {
         let header = JournalHeader { volume, generation, first_new_blob };
         let file = Arc::new(JournalFile::create(store, generation, &header.encode(), latch)?);
-        Ok(Generation { file, header, touched: HashSet::new() })
+        Ok(Generation { file, header, touched: HashSet::new(), records: 0 })
     }
 
     /// Goes over to the next generation; gives its number and the old one's.
@@ -82,9 +85,14 @@ impl Ledger {
         Ok((old + 1, old))
     }
 
-    /// How many inodes this generation has touched.
-    pub fn touched(&self) -> usize {
-        self.current.lock().touched.len()
+    /// How many records this generation has, but for those of [`Ledger::carried_over`].
+    pub fn records(&self) -> u64 {
+        self.current.lock().records
+    }
+
+    /// What was noted since the turn was known before.
+    pub fn carried_over(&self) {
+        self.current.lock().records = 0;
     }
 
     /// Notes that an inode is about to differ from what the index says.
@@ -100,7 +108,7 @@ impl Ledger {
 
     /// Notes a removal; it outlives this process at once, and a power loss after [`Ledger::sync`].
     pub fn note(&self, key: &IndexKey, record: Record) -> Result<()> {
-        let current = self.current.lock();
+        let mut current = self.current.lock();
         self.ballast.with_room(|| current.append(key, record))
     }
 
@@ -108,6 +116,17 @@ impl Ledger {
     pub fn sync(&self) -> Result<()> {
         let file = Arc::clone(&self.current.lock().file);
         file.sync()
+    }
+
+    /// Takes the newest of `generations` out when its beginning was cut short: nothing was noted in it yet. One that the
+    /// index knows (`known`) had begun, so that one is damaged and stays.
+    pub fn forget_unbegun(store: &Path, generations: &mut Vec<u64>, known: Option<u64>) -> Result<()> {
+        let Some(newest) = generations.last().copied().filter(|newest| Some(*newest) != known) else { return Ok(()) };
+        if JournalFile::read(store, newest)?.is_some_and(|bytes| bytes.len() < JOURNAL_HEADER_LEN) {
+            JournalFile::remove(store, newest)?;
+            generations.pop();
+        }
+        Ok(())
     }
 
     /// Reads the records of a generation, up to the first that is torn.
@@ -147,12 +166,14 @@ impl Ledger {
 }
 
 impl Generation {
-    fn append(&self, key: &IndexKey, record: Record) -> Result<()> {
+    fn append(&mut self, key: &IndexKey, record: Record) -> Result<()> {
         let fields = record.encode();
         self.file.append(|position| {
             let mut bytes = fields.to_vec();
             bytes.extend_from_slice(&code(key, &self.header, position, &fields));
             bytes
-        })
+        })?;
+        self.records += 1;
+        Ok(())
     }
 }

@@ -146,10 +146,11 @@ impl Volume {
         let policy_key = key.sub_key(suite, id, "policy");
         let (policy, mut notes) = policy::read(&layout, &policy_key, id)?;
         let ballast = Arc::new(Ballast::new(path));
-        let generations = JournalFile::generations(path)?;
+        let mut generations = JournalFile::generations(path)?;
         let cache = options.index_cache_bytes;
         let mut opened = open_index(&layout, &ballast, cache, options.rebuild_index, &index_key, &mut notes)?;
         let mut known = recovery::generation_of(&opened).unwrap_or(None);
+        Ledger::forget_unbegun(path, &mut generations, known)?;
         let mut journals = read_journals(path, id, &index_key, &generations, known)?;
         if !opened.is_new() && !journals.is_complete {
             notes.push("the index did not fit the store and was made anew from the blobs".into());
@@ -229,11 +230,7 @@ impl Volume {
             self.note_change(&inode, &state)?;
             self.commit(&inode, &mut state)?;
         }
-        match self.checkpoint() {
-            // The journals stay as they are, and say what the index does not.
-            Err(e) if e.kind() == Kind::NoSpace => tracing::warn!("the journal was not shortened: {e}"),
-            other => other?,
-        }
+        self.checkpoint_if_room()?;
         self.tend_ballast();
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Volume {
             }
             _ => {
                 let inode = self.make(parent, name, node, kind, |attrs| attrs.rdev = rdev)?;
-                self.commit_new(&inode)
+                self.commit_new(&inode, parent, name)
             }
         }
     }
@@ -121,7 +121,7 @@ impl Volume {
     /// As [`Volume::create`].
     pub fn mkdir(&self, parent: Ino, name: &[u8], node: &NewNode) -> Result<Attr> {
         let inode = self.make(parent, name, node, FileKind::Directory, |_| {})?;
-        self.commit_new(&inode)
+        self.commit_new(&inode, parent, name)
     }
 
     /// Makes a symbolic link to `target`, of 1 to 4095 bytes.
@@ -136,13 +136,23 @@ impl Volume {
             return Err(Kind::NotFound.into());
         }
         let inode = self.make(parent, name, node, FileKind::Symlink, |attrs| attrs.target = Some(target.to_vec()))?;
-        self.commit_new(&inode)
+        self.commit_new(&inode, parent, name)
     }
 
-    fn commit_new(&self, inode: &Arc<Inode>) -> Result<Attr> {
-        let mut state = inode.state.write();
-        self.commit(inode, &mut state)?;
-        Ok(state.record.attr())
+    /// Writes an inode that was just made; when it cannot be, it is gone again.
+    fn commit_new(&self, inode: &Arc<Inode>, parent: Ino, name: &[u8]) -> Result<Attr> {
+        let (outcome, kind) = {
+            let mut state = inode.state.write();
+            let outcome = self.ballast.with_room(|| self.commit(inode, &mut state));
+            (outcome.map(|()| state.record.attr()), state.record.attrs.kind)
+        };
+        outcome.inspect_err(|_| {
+            // Where somebody was quick to put something into it, it stays, and is written when there is room.
+            let _stays = match kind {
+                FileKind::Directory => self.rmdir(parent, name),
+                _ => self.unlink(parent, name),
+            };
+        })
     }
 
     /// Makes an inode with one name; nothing of it is in the store yet.
@@ -258,6 +268,10 @@ impl Volume {
     /// # Errors
     /// `NotFound`, `IsDirectory`, `Poisoned`.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.removing(|| self.unlink_once(parent, name))
+    }
+
+    fn unlink_once(&self, parent: Ino, name: &[u8]) -> Result<()> {
         let names = self.names.lock();
         let dir = self.directory(parent)?;
         let named = self.named(parent, name)?;
@@ -277,6 +291,10 @@ impl Volume {
     /// # Errors
     /// `NotFound`, `NotDirectory`, `NotEmpty`, `Poisoned`.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.removing(|| self.rmdir_once(parent, name))
+    }
+
+    fn rmdir_once(&self, parent: Ino, name: &[u8]) -> Result<()> {
         let names = self.names.lock();
         let dir = self.directory(parent)?;
         let named = self.named(parent, name)?;

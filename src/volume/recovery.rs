@@ -15,6 +15,8 @@ use crate::index::{Index, Table, schema};
 
 /// Key of the record version.
 pub(super) const VERSION: &str = "version";
+/// Prefix of the keys of blobs that were given up for others.
+const REPLACED: &str = "replaced ";
 /// Blobs between two calls of the progress function.
 const PROGRESS_STEP: u64 = 256;
 /// Where what has lost its directory is put.
@@ -87,6 +89,11 @@ impl Volume {
         self.index.put(Table::Meta, &schema::meta(VERSION), RECORD_VERSION.to_le_bytes().to_vec());
         recovery.finish(journals)
     }
+}
+
+/// The key under which the index keeps in mind that a blob was given up for another one, until that is durable.
+pub(super) fn replaced_key(blob: BlobId) -> Vec<u8> {
+    schema::meta(&format!("{REPLACED}{blob}"))
 }
 
 /// The journal generation an index is complete up to, when it is of this build's version.
@@ -168,6 +175,15 @@ impl<'a> Recovery<'a> {
                 self.keep_newest(&mut truths, record);
             }
         }
+        for id in self.take_replaced()? {
+            if journals.dropped.contains(&id) {
+                self.gone.push(id);
+            } else if id.0 < journals.first_new_blob
+                && let Some(record) = self.read(id, false)?
+            {
+                self.keep_newest(&mut truths, record);
+            }
+        }
         let mut candidates: Vec<Ino> = journals.touched.iter().copied().chain(truths.keys().copied()).collect();
         candidates.sort_unstable();
         candidates.dedup();
@@ -178,7 +194,7 @@ impl<'a> Recovery<'a> {
                     Some(record) => self.keep_newest(&mut truths, record),
                     None if self.volume.store.open(at.blob)?.is_some() => {
                         // Damaged: what the index says stays, and reading it fails.
-                        truths.entry(*ino).or_insert(old);
+                        truths.insert(*ino, old);
                     }
                     None => {}
                 }
@@ -198,7 +214,7 @@ impl<'a> Recovery<'a> {
                 self.gone.push(at.blob);
             }
         }
-        self.drop_replaced()
+        Ok(())
     }
 
     fn keep_newest(&mut self, truths: &mut HashMap<Ino, Record>, record: Record) {
@@ -217,26 +233,18 @@ impl<'a> Recovery<'a> {
         self.gone.extend(loser.and_then(|r| r.location).map(|at| at.blob).filter(|blob| Some(*blob) != kept));
     }
 
-    /// Blobs that were replaced, and that no crash has made the truth again.
-    fn drop_replaced(&mut self) -> Result<()> {
+    /// The blobs that the index gave up for others, which may not have become durable.
+    fn take_replaced(&mut self) -> Result<Vec<BlobId>> {
         use std::ops::Bound;
-        let from = schema::meta("replaced ");
+        let from = schema::meta(REPLACED);
         let to = schema::after(&from);
         let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, value) in self.volume.index.scan(Table::Meta, Bound::Included(&from), to, usize::MAX)? {
-            let Some(id) = value.try_into().ok().map(u64::from_le_bytes).map(BlobId) else { continue };
-            let Some(blob) = self.volume.store.open(id)? else {
-                self.volume.index.delete(Table::Meta, &key);
-                continue;
-            };
-            let ino = truth::read(self.volume.keys(), &*blob).ok().flatten().map(|t| t.record.attrs.ino);
-            let current = ino.map(|ino| self.volume.read_record(ino)).transpose()?.flatten();
-            if current.and_then(|r| r.location).is_none_or(|at| at.blob != id) {
-                self.gone.push(id);
-            }
-            self.volume.index.delete(Table::Meta, &key);
+        let found = self.volume.index.scan(Table::Meta, Bound::Included(&from), to, usize::MAX)?;
+        for (key, _) in &found {
+            self.volume.index.delete(Table::Meta, key);
         }
-        Ok(())
+        let ids = found.into_iter().filter_map(|(_, value)| value.try_into().ok());
+        Ok(ids.map(|bytes| BlobId(u64::from_le_bytes(bytes))).collect())
     }
 
     /// The whole way: every blob, one after the other.

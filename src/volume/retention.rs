@@ -198,6 +198,10 @@ impl Volume {
     /// # Errors
     /// `NotExpired` when it is held, within its retention, or open for writing; `NotFound`, `Poisoned`.
     pub fn remove_expired(&self, ino: Ino) -> Result<()> {
+        self.removing(|| self.remove_expired_once(ino))
+    }
+
+    fn remove_expired_once(&self, ino: Ino) -> Result<()> {
         let names = self.names.lock();
         let inode = self.inode(ino)?;
         let mut state = inode.state.write();

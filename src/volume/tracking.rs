@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Volume;
 use super::inode::{Inode, State};
+use super::{Volume, recovery};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, Ino};
-use crate::index::{Table, schema};
+use crate::index::Table;
 
 /// A blob that is no longer the truth about anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +162,15 @@ impl Volume {
             self.tracking.unsynced.lock().insert(inode.ino, at.frame);
         }
         for blob in state.replaced.drain(..) {
-            self.index.put(Table::Meta, &schema::meta(&format!("replaced {blob}")), blob.0.to_le_bytes().to_vec());
+            self.keep_in_mind(blob);
             self.tracking.retired.lock().push(Retired::Replaced(blob));
         }
+    }
+
+    /// The index loses sight of a blob that may become the truth again, should power fail before what took its place is
+    /// durable.
+    fn keep_in_mind(&self, blob: BlobId) {
+        self.index.put(Table::Meta, &recovery::replaced_key(blob), blob.0.to_le_bytes().to_vec());
     }
 
     pub(super) fn is_unsynced(&self, ino: Ino) -> bool {
@@ -194,6 +200,7 @@ impl Volume {
                     *before = by;
                 }
             }
+            blob.into_iter().for_each(|blob| self.keep_in_mind(blob));
             self.tracking.retired.lock().push(Retired::Superseded { ino: inode.ino, blob, by });
         } else {
             // In this order: with the second note and without the first, those whose name it took would come back.

@@ -39,7 +39,7 @@ pub(super) struct Keys<'a> {
 /// `Damaged` when the header is not the blob's own; `Io`.
 pub(super) fn read(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
     let len = blob.len()?;
-    if len < HEADER_LEN as u64 {
+    if len < HEADER_LEN as u64 || is_headless(blob, len)? {
         return Ok(None);
     }
     let cipher = BlobCipher::read(keys.key, keys.suite, keys.volume, blob)?;
@@ -56,6 +56,17 @@ pub(super) fn read(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
     let torn = len.saturating_sub(at.end());
     record.location = Some(at);
     Ok(Some(Truth { record, torn }))
+}
+
+/// Whether the header was not written yet, nor attributes: of the first parts of a blob any may reach the file first.
+fn is_headless(blob: &dyn Blob, len: u64) -> Result<bool> {
+    let (mut header, mut trailer) = ([0; HEADER_LEN], [0; TRAILER_LEN]);
+    blob.read_at(&mut [IoSliceMut::new(&mut header)], 0)?;
+    if header != [0; HEADER_LEN] {
+        return Ok(false);
+    }
+    blob.read_at(&mut [IoSliceMut::new(&mut trailer)], len.saturating_sub(TRAILER_LEN as u64))?;
+    Ok(decode_trailer(&trailer).is_err())
 }
 
 fn locate(cipher: &BlobCipher, offset: u64, head: &Head, tag: [u8; 8]) -> Location {
@@ -185,6 +196,20 @@ mod tests {
         assert_eq!(content.len, 7);
         assert_eq!(content.digest, attrs.digest);
         assert_eq!(cipher.read_chunk(&*blob, 80, 0, 0).unwrap(), b"wamedia");
+    }
+
+    #[test]
+    fn a_blob_whose_header_was_not_written_yet_says_nothing_unless_it_was_committed() {
+        let (key, volume) = key_of_the_examples();
+        let keys = Keys { key: &key, suite: Suite::XChaCha20Poly1305, volume };
+        let (_dir, blob) = empty_blob();
+        blob.write_at(&[std::io::IoSlice::new(&[7; 5000])], 90).unwrap();
+        assert!(read(keys, &*blob).unwrap().is_none());
+        let mut bytes = example("blob-example");
+        bytes[..HEADER_LEN].fill(0);
+        blob.cut(0).unwrap();
+        blob.write_at(&[std::io::IoSlice::new(&bytes)], 0).unwrap();
+        assert_eq!(read(keys, &*blob).err().unwrap().kind(), Kind::Damaged);
     }
 
     #[test]
