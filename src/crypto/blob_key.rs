@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-use chacha20poly1305::{Key, Tag, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{Key, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use xxhash_rust::xxh3::Xxh3;
 use zeroize::Zeroizing;
 
@@ -42,7 +42,7 @@ impl BlobKey {
     /// The key of `suite` with these bytes.
     pub(super) fn new(suite: Suite, key: Zeroizing<[u8; 32]>) -> BlobKey {
         BlobKey(match suite {
-            Suite::XChaCha20Poly1305 => Sealer::Aead(Box::new(XChaCha20Poly1305::new(Key::from_slice(&*key)))),
+            Suite::XChaCha20Poly1305 => Sealer::Aead(Box::new(XChaCha20Poly1305::new(<&Key>::from(&*key)))),
             Suite::Checksum => Sealer::Checksum(key),
         })
     }
@@ -56,10 +56,11 @@ impl BlobKey {
     /// When `buf` is longer than the cipher allows (256 GiB); frames are bounded far below.
     #[must_use]
     pub fn seal(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buf: &mut [u8]) -> [u8; TAG_BYTES] {
+        let len = buf.len();
         match &self.0 {
-            Sealer::Aead(cipher) => match cipher.encrypt_in_place_detached(XNonce::from_slice(nonce), aad, buf) {
+            Sealer::Aead(cipher) => match cipher.encrypt_inout_detached(<&XNonce>::from(nonce), aad, buf.into()) {
                 Ok(tag) => tag.into(),
-                Err(e) => panic!("a buffer of {} bytes is beyond the cipher's limit: {e}", buf.len()),
+                Err(e) => panic!("a buffer of {len} bytes is beyond the cipher's limit: {e}"),
             },
             Sealer::Checksum(key) => checksum(key, nonce, aad, buf),
         }
@@ -78,7 +79,7 @@ impl BlobKey {
     ) -> Result<(), Forged> {
         match &self.0 {
             Sealer::Aead(cipher) => cipher
-                .decrypt_in_place_detached(XNonce::from_slice(nonce), aad, buf, Tag::from_slice(tag))
+                .decrypt_inout_detached(<&XNonce>::from(nonce), aad, buf.into(), <&Tag>::from(tag))
                 .map_err(|_| Forged),
             Sealer::Checksum(key) if checksum(key, nonce, aad, buf) == *tag => Ok(()),
             Sealer::Checksum(_) => Err(Forged),

@@ -44,7 +44,7 @@ impl FileGuard {
 impl Drop for FileGuard {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            self.volume.close(file);
+            self.volume.close_soon(file);
         }
     }
 }

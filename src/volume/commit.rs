@@ -326,7 +326,24 @@ impl Volume {
     /// Acknowledged bytes that cannot be written then close the latch: the volume refuses writes until it is mounted
     /// again, and says so in `status`.
     pub fn close(&self, file: OpenFile) {
-        let inode = &file.inode;
+        if let Some(inode) = self.let_go(file) {
+            let mut state = inode.state.write();
+            if state.writers == 0 && state.writer.is_some() {
+                self.publish(&inode, &mut state);
+            }
+        }
+    }
+
+    /// Closes a file; what was written is published beside the caller, in a moment. Else as [`Volume::close`].
+    pub fn close_soon(&self, file: OpenFile) {
+        if let Some(inode) = self.let_go(file) {
+            self.publish_soon(&inode);
+        }
+    }
+
+    /// Takes a handle back; gives the inode when it has a content to publish.
+    fn let_go(&self, file: OpenFile) -> Option<Arc<Inode>> {
+        let inode = file.inode;
         let mut state = inode.state.write();
         state.opens = state.opens.saturating_sub(1);
         if file.mode.write {
@@ -335,18 +352,20 @@ impl Volume {
         if state.writers == 0 {
             self.tracking.writing.lock().remove(&inode.ino);
         }
-        if state.writers == 0 && state.writer.is_some() {
-            self.publish(inode, &mut state);
-        }
         let is_over = state.removed && state.opens == 0;
+        let has_news = state.writers == 0 && state.writer.is_some() && !state.removed;
         drop(state);
         if is_over {
-            self.last_close(inode);
+            self.last_close(&inode);
         }
+        has_news.then_some(inode)
     }
 
     /// Commits a content that nobody writes any more, and rewrites its blob when too much of it is dead.
     pub(super) fn publish(&self, inode: &Arc<Inode>, state: &mut State) {
+        if state.removed {
+            return;
+        }
         match self.ballast.with_room(|| self.commit(inode, state)) {
             Ok(()) => {
                 if let Some(writer) = &state.writer {

@@ -12,6 +12,7 @@ use super::frames::BlobCipher;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
 use super::ledger::Ledger;
+use super::publisher::Publisher;
 use super::quota::Quota;
 use super::reading::ChunkCache;
 use super::record::Record;
@@ -127,6 +128,7 @@ impl Volume {
         let volume = Volume::assemble(&path, key, &superblock, lock, options)?;
         let volume = Arc::new(volume);
         let weak = Arc::downgrade(&volume);
+        volume.publisher.start(&weak)?;
         let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || flusher::run(&weak));
         *volume.flusher.lock() = Some(thread.map_err(|e| Error::io("a thread", e))?);
         Ok(volume)
@@ -182,6 +184,7 @@ impl Volume {
             absent: Absent::default(),
             chunks: ChunkCache::new(),
             sealer,
+            publisher: Publisher::default(),
             store,
             tracking: Tracking::default(),
             known_types: Mutex::new(HashSet::new()),
@@ -245,6 +248,7 @@ impl Volume {
         if let Some(thread) = self.flusher.lock().take() {
             let _panicked = thread.join();
         }
+        self.publisher.finish();
         let outcome = self.close_all();
         *self.lock.lock() = None;
         outcome

@@ -19,6 +19,7 @@ mod names;
 mod own_id;
 mod packed;
 mod policy;
+mod publisher;
 mod quota;
 mod reading;
 mod record;
@@ -54,6 +55,7 @@ use crate::store::{Ballast, Layout, Store, StoreLock};
 use absent::Absent;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
+use publisher::Publisher;
 use quota::Quota;
 use reading::ChunkCache;
 use record::Totals;
@@ -85,6 +87,7 @@ pub struct Volume {
     absent: Absent,
     chunks: ChunkCache,
     sealer: Sealer,
+    publisher: Publisher,
     tracking: Tracking,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.
@@ -104,7 +107,7 @@ pub struct Volume {
     lock: Mutex<Option<StoreLock>>,
 }
 
-/// An open regular file. Give it back with [`Volume::close`], which publishes what was written.
+/// An open regular file. Give it back with [`Volume::close`] or [`Volume::close_soon`], which publish what was written.
 pub struct OpenFile {
     inode: Arc<Inode>,
     mode: OpenMode,

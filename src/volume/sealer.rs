@@ -15,6 +15,8 @@ use crate::store::{Ballast, Blob, Store};
 
 /// Bytes of plaintext that may wait to be sealed, over all files.
 const BUDGET: usize = 16 << 20;
+/// With more than this waiting, digests are left for later.
+const BEHIND: usize = BUDGET / 2;
 /// Bytes of a blob that the disk is asked to begin with at once.
 const STRETCH: u64 = 8 << 20;
 /// Buffers kept for the next chunks.
@@ -185,6 +187,11 @@ impl Sealer {
     /// A buffer for one chunk: room for the head, no plaintext yet.
     pub fn buffer(&self) -> Buffer {
         Pool::take(&self.pool)
+    }
+
+    /// Whether bytes come faster than they are hashed and sealed.
+    pub fn is_behind(&self) -> bool {
+        *self.shared.in_use.lock() > BEHIND
     }
 
     /// Hands a batch over; waits while too many bytes are on their way. With a `lane`, the batch passes its digest

@@ -303,9 +303,10 @@ impl Volume {
         self.cache.remove(ino);
     }
 
-    /// The bytes of a medium are to be inspected when there is time.
+    /// The bytes of a medium are to be inspected, and their digest computed, when there is time.
     pub(super) fn facts_wanted(&self, inode: &Inode, state: &State) {
-        let known = state.record.attrs.facts.as_ref().is_some_and(|f| f.verdict != 0);
+        let attrs = &state.record.attrs;
+        let known = attrs.digest.is_some() && attrs.facts.as_ref().is_some_and(|f| f.verdict != 0);
         if !known && state.record.is_medium() && !state.removed {
             let mut waiting = self.tracking.uninspected.lock();
             if waiting.len() < MAX_UNINSPECTED {

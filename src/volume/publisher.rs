@@ -1,0 +1,87 @@
+//! The threads that publish files after their close, beside the requests that closed them.
+
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::Volume;
+use super::inode::Inode;
+use crate::error::{Error, Result};
+
+/// Threads that publish.
+const THREADS: usize = 2;
+/// Closed files that wait at most; beyond, the close waits. Each holds little more than one chunk.
+const QUEUE: usize = 64;
+/// Chunks in memory with which a file is published by its close itself.
+const MANY_CHUNKS: usize = 4;
+
+/// The queue of closed files. Empty before the threads are started, and after the end.
+#[derive(Default)]
+pub(super) struct Publisher {
+    /// A leaf lock, not held while a file is handed over.
+    queue: Mutex<Option<Sender<Arc<Inode>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Publisher {
+    /// Starts the threads for `volume`, which they do not keep alive.
+    ///
+    /// # Errors
+    /// `Io` when there can be no further threads.
+    pub fn start(&self, volume: &Weak<Volume>) -> Result<()> {
+        let (queue, closed) = bounded(QUEUE);
+        for n in 0..THREADS {
+            let (volume, closed) = (Weak::clone(volume), closed.clone());
+            let thread = std::thread::Builder::new().name(format!("publish-{n}"));
+            let thread = thread.spawn(move || publish_all(&volume, &closed)).map_err(|e| Error::io("a thread", e))?;
+            self.threads.lock().push(thread);
+        }
+        *self.queue.lock() = Some(queue);
+        Ok(())
+    }
+
+    /// Hands a closed file over; waits while too many are under way. False when there is nobody to take it.
+    fn take(&self, inode: &Arc<Inode>) -> bool {
+        let queue = self.queue.lock().clone();
+        queue.is_some_and(|queue| queue.send(Arc::clone(inode)).is_ok())
+    }
+
+    /// Waits until all that was handed over is published, and ends the threads.
+    pub fn finish(&self) {
+        drop(self.queue.lock().take());
+        for thread in self.threads.lock().drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn publish_all(volume: &Weak<Volume>, closed: &Receiver<Arc<Inode>>) {
+    while let Ok(inode) = closed.recv() {
+        let Some(volume) = volume.upgrade() else { return };
+        let mut state = inode.state.write();
+        // Opened again, removed or published meanwhile: then there is nothing to do.
+        if state.writers == 0 && state.writer.is_some() {
+            volume.publish(&inode, &mut state);
+        }
+    }
+}
+
+impl Volume {
+    /// Has a file that nobody writes any more published by a thread of the volume's own, unless much of it waits in memory.
+    /// The state is not locked.
+    pub(super) fn publish_soon(&self, inode: &Arc<Inode>) {
+        let has_little = {
+            let state = inode.state.read();
+            state.writer.as_ref().is_none_or(|writer| writer.dirty.len() <= MANY_CHUNKS)
+        };
+        if has_little && self.publisher.take(inode) {
+            return;
+        }
+        let mut state = inode.state.write();
+        if state.writers == 0 && state.writer.is_some() {
+            self.publish(inode, &mut state);
+        }
+    }
+}
