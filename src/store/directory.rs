@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -293,6 +293,12 @@ impl Blob for DirBlob {
     fn cut(&self, len: u64) -> Result<()> {
         self.latch.pass()?;
         self.latch.watch(self.named(rustix::fs::ftruncate(&self.file, len)))
+    }
+
+    fn will_read(&self, from: u64, to: u64) {
+        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
+            let _hint = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::WillNeed);
+        }
     }
 
     #[expect(unsafe_code, reason = "sync_file_range(2) has no safe wrapper among our crates")]

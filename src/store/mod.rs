@@ -120,6 +120,9 @@ pub trait Blob: Send + Sync {
     /// `Poisoned`; `Io`, which poisons.
     fn cut(&self, len: u64) -> Result<()>;
 
+    /// Has the disk read the bytes `from..to` ahead, so that a read of them soon waits for less: a hint.
+    fn will_read(&self, from: u64, to: u64);
+
     /// Has the disk begin with the bytes `from..to`, so that a later sync waits for less: a hint.
     fn begin_sync(&self, from: u64, to: u64);
 

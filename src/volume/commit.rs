@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::Digest;
 
+use super::ahead::ReadAhead;
 use super::inode::{Inode, OpenBlob, State};
+use super::quota::Class;
 use super::record::Location;
 use super::sealer::Buffer;
 use super::types::{OpenMode, SetAttr};
@@ -227,6 +229,7 @@ impl Volume {
     /// # Errors
     /// `NoSpace`, `Poisoned`, `Io`.
     pub fn fsync(&self, file: &OpenFile, _data_only: bool) -> Result<()> {
+        self.activity.note_end(true);
         self.sync_inode(&file.inode, true)
     }
 
@@ -283,6 +286,7 @@ impl Volume {
     /// `NotFound`, `IsDirectory`, `Invalid` for what is no file, `Damaged` when its blob is not what the index knows,
     /// `Poisoned` when it is to be written.
     pub fn open_file(&self, ino: Ino, mode: OpenMode) -> Result<OpenFile> {
+        self.activity.note();
         let inode = self.inode(ino)?;
         let mut state = inode.state.write();
         match state.record.attrs.kind {
@@ -305,7 +309,7 @@ impl Volume {
         state.opens += 1;
         self.note_use(&inode, &mut state, mode);
         drop(state);
-        Ok(OpenFile { inode, mode, class: super::quota::Class::General })
+        Ok(OpenFile { inode, mode, class: Class::General, ahead: ReadAhead::default() })
     }
 
     /// A damaged content may be overwritten as a whole: what cannot be read is not asked for.
@@ -354,6 +358,9 @@ impl Volume {
         }
         let is_over = state.removed && state.opens == 0;
         let has_news = state.writers == 0 && state.writer.is_some() && !state.removed;
+        if has_news && state.content_changed {
+            self.activity.note_end(false);
+        }
         drop(state);
         if is_over {
             self.last_close(&inode);

@@ -32,7 +32,7 @@ const ORPHAN_SECS: i64 = 60;
 const CHECK_STEPS: usize = 16;
 /// Pages checked in one step, while no batch can be written.
 const CHECK_PAGES: usize = 512;
-/// Bytes of media inspected in one tick without other work: about a fifth of a core's time.
+/// Bytes of media inspected in one tick without requests: about a fifth of a core's time.
 const INSPECTED_BYTES: u64 = 32 << 20;
 /// What inspecting a medium costs beside its bytes, in bytes.
 const INSPECTION_COST: u64 = 256 << 10;
@@ -78,7 +78,7 @@ impl Volume {
         if tick.is_multiple_of(SLOW_TICKS) {
             self.forget_old_orphans();
         }
-        if waiting == 0 {
+        if self.activity.was_idle() {
             self.inspect_some();
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Volume {
     /// Finds verdicts and digests that are not known yet.
     fn inspect_some(&self) {
         let mut cost = 0;
-        while cost < INSPECTED_BYTES {
+        while cost < INSPECTED_BYTES && self.activity.is_idle() {
             let Some(ino) = self.tracking.uninspected.lock().pop() else { break };
             // Gone or damaged: whoever asks for it is told.
             let _not_there = self.inspect(ino).and_then(|_| self.digest(ino));

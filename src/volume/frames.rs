@@ -143,19 +143,17 @@ impl BlobCipher {
 
     /// Reads the chunk whose frame starts at `offset` and is number `number`; its plaintext, at most a chunk long.
     pub fn read_chunk(&self, blob: &dyn Blob, offset: u64, number: u64, chunk: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; CHUNK_LEN + FRAME_OVERHEAD];
-        let got = blob.read_at(&mut [IoSliceMut::new(&mut bytes)], offset)?;
-        bytes.truncate(got);
-        let (head, rest) = bytes.split_at_mut_checked(HEAD_LEN).ok_or_else(|| self.damaged(number, "is cut off"))?;
-        let head = Head::decode(head).map_err(|e| self.damaged(number, &e.to_string()))?;
+        let (mut head, mut bytes) = ([0; HEAD_LEN], vec![0; CHUNK_LEN + TAG_LEN]);
+        let got = blob.read_at(&mut [IoSliceMut::new(&mut head), IoSliceMut::new(&mut bytes)], offset)?;
+        bytes.truncate(got.saturating_sub(HEAD_LEN));
+        let head = Head::decode(head.get(..got.min(HEAD_LEN)).unwrap_or_default());
+        let head = head.map_err(|e| self.damaged(number, &e.to_string()))?;
         self.expect_chunk(&head, number, chunk)?;
-        let (payload, rest) =
-            rest.split_at_mut_checked(head.len as usize).ok_or_else(|| self.damaged(number, "is cut off"))?;
+        let len = head.len as usize;
+        let (payload, rest) = bytes.split_at_mut_checked(len).ok_or_else(|| self.damaged(number, "is cut off"))?;
         let tag = rest.first_chunk::<TAG_LEN>().ok_or_else(|| self.damaged(number, "is cut off"))?;
         self.open(offset, &head, payload, tag)?;
-        let payload_end = HEAD_LEN + head.len as usize;
-        bytes.truncate(payload_end);
-        bytes.drain(..HEAD_LEN);
+        bytes.truncate(len);
         Ok(bytes)
     }
 

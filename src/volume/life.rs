@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::absent::Absent;
+use super::activity::Activity;
 use super::frames::BlobCipher;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
@@ -184,6 +185,7 @@ impl Volume {
             absent: Absent::default(),
             chunks: ChunkCache::new(),
             sealer,
+            activity: Activity::default(),
             publisher: Publisher::default(),
             store,
             tracking: Tracking::default(),

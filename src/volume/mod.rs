@@ -4,6 +4,8 @@
 //! command line. The order of locks stands in `docs/ARCHITECTURE.md`.
 
 mod absent;
+mod activity;
+mod ahead;
 mod check;
 mod commit;
 #[cfg(test)]
@@ -53,6 +55,8 @@ use crate::index::Index;
 use crate::media::SNIFF_BYTES;
 use crate::store::{Ballast, Layout, Store, StoreLock};
 use absent::Absent;
+use activity::Activity;
+use ahead::ReadAhead;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
 use publisher::Publisher;
@@ -87,6 +91,7 @@ pub struct Volume {
     absent: Absent,
     chunks: ChunkCache,
     sealer: Sealer,
+    activity: Activity,
     publisher: Publisher,
     tracking: Tracking,
     known_types: Mutex<HashSet<String>>,
@@ -112,6 +117,7 @@ pub struct OpenFile {
     inode: Arc<Inode>,
     mode: OpenMode,
     class: Class,
+    ahead: ReadAhead,
 }
 
 impl OpenFile {

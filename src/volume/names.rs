@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::ReadAhead;
 use super::inode::{Inode, State};
 use super::quota::Class;
 use super::record::{Named, Record};
@@ -93,7 +94,7 @@ impl Volume {
             self.publish(&inode, &mut state);
         }
         drop(state);
-        Ok((attr, OpenFile { inode, mode, class: Class::General }))
+        Ok((attr, OpenFile { inode, mode, class: Class::General, ahead: ReadAhead::default() }))
     }
 
     /// Makes a node without content of its own: fifo, socket, device, or an empty regular file.
@@ -165,6 +166,7 @@ impl Volume {
         fill: impl FnOnce(&mut Attributes),
     ) -> Result<Arc<Inode>> {
         check_name(name)?;
+        self.activity.note();
         self.store.latch().pass()?;
         self.wait_for_index()?;
         let _names = self.names.lock();

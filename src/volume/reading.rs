@@ -19,6 +19,8 @@ use crate::store::Blob;
 
 /// Decrypted chunks kept for reads of a part of them.
 const CACHED_CHUNKS: usize = 32;
+/// Bytes of a blob that are read ahead when it is opened.
+const FIRST_BYTES: u64 = 1 << 20;
 /// The most chunks that one system call reads.
 const MAX_GROUP: usize = 64;
 
@@ -54,11 +56,13 @@ impl Volume {
         if !file.mode.read {
             return Err(Kind::BadHandle.into());
         }
+        self.activity.note();
         // Not behind somebody who waits to change it: who has it now, to lend a chunk, may be waiting for this answer.
         let state = file.inode.state.read_recursive();
         if let Some(writer) = &state.writer {
             writer.flight.wait();
         }
+        self.read_ahead(&file.ahead, &state, offset, buf.len());
         self.read_state(&state, offset, buf).map_err(|e| self.name_medium(&state, e))
     }
 
@@ -234,6 +238,8 @@ impl Volume {
                 .cipher
                 .damaged(at.frame, "is missing: the blob is cut off or was put back in an older version"));
         }
+        // The first bytes of the content are hardly ever left out by who opens it.
+        file.will_read(0, at.end().min(FIRST_BYTES));
         let content = match state.record.attrs.end {
             Some(end) if state.record.is_medium() => {
                 let (from, to) = (end.offset.min(at.offset), at.end());

@@ -15,8 +15,10 @@ use crate::store::{Ballast, Blob, Store};
 
 /// Bytes of plaintext that may wait to be sealed, over all files.
 const BUDGET: usize = 16 << 20;
-/// With more than this waiting, digests are left for later.
-const BEHIND: usize = BUDGET / 2;
+/// With more than this waiting both threads have enough to do, and no digest is begun.
+const BUSY: usize = 128 << 10;
+/// With more than this waiting, digests that were begun are given up.
+const BEHIND: usize = 2 << 20;
 /// Bytes of a blob that the disk is asked to begin with at once.
 const STRETCH: u64 = 8 << 20;
 /// Buffers kept for the next chunks.
@@ -189,9 +191,10 @@ impl Sealer {
         Pool::take(&self.pool)
     }
 
-    /// Whether bytes come faster than they are hashed and sealed.
-    pub fn is_behind(&self) -> bool {
-        *self.shared.in_use.lock() > BEHIND
+    /// Whether there is time to hash what is handed over next: less for a digest that was not begun than for one that
+    /// would be given up.
+    pub fn has_time(&self, is_begun: bool) -> bool {
+        *self.shared.in_use.lock() <= if is_begun { BEHIND } else { BUSY }
     }
 
     /// Hands a batch over; waits while too many bytes are on their way. With a `lane`, the batch passes its digest

@@ -49,6 +49,7 @@ impl Volume {
         if data.is_empty() {
             return Ok(());
         }
+        self.activity.note();
         let mut state = file.inode.state.write();
         self.begin_change(&file.inode, &mut state)?;
         let offset = if file.mode.append { state.record.len } else { offset };
@@ -199,8 +200,10 @@ impl Volume {
         let offset = if open.is_new { 0 } else { open.end };
         open.is_new = false;
         let mut chunks = Vec::with_capacity(leaving.len());
-        // When both cores are busy, the digest is computed when it is asked for, or when the volume has time.
-        let mut hashed = !self.sealer.is_behind();
+        // When the cores are busy, or somebody waits for the disk, the digest is computed when it is asked for, or when the
+        // volume has time.
+        let mut hashed =
+            !self.activity.expects_fsync() && self.sealer.has_time(writer.next_hashed.is_some_and(|next| next > 0));
         for chunk in leaving {
             let Some(dirty) = writer.dirty.remove(chunk) else { continue };
             if *chunk == 0 {
