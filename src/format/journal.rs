@@ -58,6 +58,8 @@ pub enum Record {
     Removed(Ino, BlobId),
     /// The blob is no longer any inode's content.
     Dropped(BlobId),
+    /// The first inode's last name was taken over by the second: it is gone once that one's claim is durable.
+    Superseded(Ino, Ino),
 }
 
 impl Record {
@@ -68,6 +70,7 @@ impl Record {
             Record::Touched(ino) => (1, ino.0, 0),
             Record::Removed(ino, blob) => (2, ino.0, blob.0),
             Record::Dropped(blob) => (3, 0, blob.0),
+            Record::Superseded(ino, by) => (4, ino.0, by.0),
         };
         let mut w = Writer::new();
         w.u64(kind).u64(ino).u64(blob);
@@ -88,6 +91,7 @@ impl Record {
             1 => Ok(Record::Touched(ino)),
             2 => Ok(Record::Removed(ino, blob)),
             3 => Ok(Record::Dropped(blob)),
+            4 => Ok(Record::Superseded(ino, Ino(blob.0))),
             _ => Err(Malformed("record kind")),
         }
     }

@@ -65,6 +65,9 @@ pub(super) trait Base: Send + Sync {
     /// As for [`Base::flush`].
     fn settle(&self) -> Result<Settled>;
 
+    /// Has the next open trust nothing that it finds: best effort.
+    fn distrust(&self);
+
     /// Lets go of the files; all later calls fail. `mark` tells the next open that it finds what was left.
     ///
     /// # Errors
@@ -126,6 +129,8 @@ impl Base for Memory {
     fn settle(&self) -> Result<Settled> {
         Ok(Settled::Unchanged)
     }
+
+    fn distrust(&self) {}
 
     fn close(&self, _mark: Option<&str>) -> Result<()> {
         Ok(())

@@ -251,6 +251,14 @@ impl Base for Disk {
         Ok(Settled::Reopened)
     }
 
+    fn distrust(&self) {
+        if let Some(dir) = self.dir.parent()
+            && let Err(e) = files::write_session(dir, None)
+        {
+            tracing::warn!("the next mount may trust the index although it should not: {e}");
+        }
+    }
+
     fn close(&self, mark: Option<&str>) -> Result<()> {
         let Some(db) = self.db.write().take() else { return Ok(()) };
         shut(db).map_err(|e| self.fail(e))?;

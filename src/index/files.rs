@@ -152,11 +152,14 @@ pub(super) fn take_mark(dir: &Path) -> Result<Option<String>> {
 
 /// Names the boot of the machine and the mount of the file system of `dir`: as long as both stay, what was written to its
 /// files is there, written back or not, however a process ends. `None` when the kernel does not tell.
-pub(super) fn session(dir: &Path) -> Option<String> {
+pub fn session(dir: &Path) -> Option<String> {
     use rustix::fs::{AtFlags, CWD, StatxFlags};
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let found = rustix::fs::statx(CWD, dir, AtFlags::empty(), StatxFlags::from_bits_retain(MNT_ID_UNIQUE)).ok()?;
-    (found.stx_mask & MNT_ID_UNIQUE != 0).then(|| format!("{} {}\n", boot.trim(), found.stx_mnt_id))
+    let wanted = StatxFlags::INO | StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(CWD, dir, AtFlags::empty(), wanted).ok()?;
+    // The directory's number, so that a copy made while the original was in use is none of its sessions.
+    let is_known = found.stx_mask & wanted.bits() == wanted.bits();
+    is_known.then(|| format!("{} {} {}\n", boot.trim(), found.stx_mnt_id, found.stx_ino))
 }
 
 /// Reads the note of [`write_session`].

@@ -24,6 +24,9 @@ mod page;
 mod pages;
 mod scan;
 pub mod schema;
+
+pub use files::session;
+
 #[cfg(test)]
 mod tests;
 
@@ -345,6 +348,11 @@ impl Index {
             Settled::Unchanged | Settled::Reopened => files::UNCHECKED.to_owned() + &head.fingerprint(),
         };
         self.pages.base.close(Some(&mark))
+    }
+
+    /// Has the next open look at all pages before it gives the index out. For when what was read of it was not right.
+    pub fn distrust(&self) {
+        self.pages.base.distrust();
     }
 
     /// What the index takes. Walks its few files.

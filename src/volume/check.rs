@@ -187,7 +187,7 @@ impl Volume {
             return true;
         }
         let retired = self.tracking.retired.lock().iter().any(|r| match r {
-            Retired::Noted(blob) | Retired::Replaced(blob) => *blob == id,
+            Retired::Noted(blob) | Retired::Replaced(blob) | Retired::Directory { blob, .. } => *blob == id,
             Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => *blob == Some(id),
         });
         retired

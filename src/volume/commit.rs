@@ -20,7 +20,7 @@ use crate::format::attributes::{EndRef, Facts};
 use crate::format::content::{Content, Place};
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, STRIDE, TRAILER_LEN, encode_trailer};
 use crate::format::geometry::{chunk_count, chunk_len};
-use crate::ids::{FileKind, Ino};
+use crate::ids::{BlobId, FileKind, Ino};
 use crate::media;
 
 /// A blob is rewritten at close when it holds more dead bytes than half of its live ones and this.
@@ -114,7 +114,8 @@ impl Volume {
             tail.push(frame.bytes);
             content = Some(sealed);
         }
-        record.attrs.seq = self.next_seq();
+        let writing = self.begin_frame();
+        record.attrs.seq = writing.seq;
         let payload = record.attrs.encode();
         let frame = open.cipher.seal_meta(FrameKind::Attributes, open.end, open.next_frame, &payload);
         let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
@@ -236,6 +237,12 @@ impl Volume {
     /// Makes an inode durable with the directories on the way to it; a content that is still being written only
     /// `with_content`.
     pub(super) fn sync_inode(&self, inode: &Arc<Inode>, with_content: bool) -> Result<()> {
+        self.sync_leavers(inode)?;
+        self.sync_alone(inode, with_content)
+    }
+
+    /// The same without those that have left names for it.
+    pub(super) fn sync_alone(&self, inode: &Arc<Inode>, with_content: bool) -> Result<()> {
         let mut to_sync = Vec::new();
         let mut seen = HashSet::from([inode.ino]);
         let mut next = vec![Arc::clone(inode)];
@@ -258,7 +265,7 @@ impl Volume {
     fn commit_for_sync(
         &self,
         inode: &Arc<Inode>,
-        to_sync: &mut Vec<(Ino, u64, Arc<dyn crate::store::Blob>)>,
+        to_sync: &mut Vec<(Ino, (BlobId, u64), Arc<dyn crate::store::Blob>)>,
         always: bool,
         with_content: bool,
     ) -> Result<Vec<Ino>> {
@@ -273,7 +280,7 @@ impl Volume {
             if let Some(at) = state.record.location.filter(|_| !state.removed) {
                 let blob = self.store.open(at.blob)?;
                 let blob = blob.ok_or_else(|| Error::new(Kind::Damaged, format!("blob {} is missing", at.blob)))?;
-                to_sync.push((inode.ino, at.frame, blob));
+                to_sync.push((inode.ino, (at.blob, at.frame), blob));
             }
         }
         let state = inode.state.read();

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::Volume;
 use super::tracking::Retired;
-use super::{Volume, recovery};
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, Ino};
@@ -26,6 +26,8 @@ const REAP_TICKS: u64 = 5;
 const SLOW_TICKS: u64 = 100;
 /// Records of the journal, or blobs made, before a checkpoint.
 const CHECKPOINT_CHANGES: u64 = 20_000;
+/// Bytes written before one: after a power loss they are read and verified before the mount.
+const CHECKPOINT_BYTES: u64 = 4 << 30;
 /// Seconds after which an orphan the kernel never forgot is given up.
 const ORPHAN_SECS: i64 = 60;
 /// Steps in one tick of the check of the index.
@@ -38,6 +40,8 @@ const INSPECTED_BYTES: u64 = 32 << 20;
 const INSPECTION_COST: u64 = 256 << 10;
 /// Key of the journal generation that the index is complete up to.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// Key of the number below which all attribute frames were durable then.
+pub(super) const DURABLE: &str = "durable";
 
 /// Runs until the volume is gone or shut down.
 pub(super) fn run(volume: &Weak<Volume>) {
@@ -71,7 +75,8 @@ impl Volume {
             self.publish_late();
             self.reap()?;
         }
-        if self.ledger.records().max(self.blobs_begun()) >= CHECKPOINT_CHANGES {
+        let bytes = self.sealer.taken() - self.tracking.taken_at.load(Ordering::Acquire);
+        if self.ledger.records().max(self.blobs_begun()) >= CHECKPOINT_CHANGES || bytes >= CHECKPOINT_BYTES {
             self.checkpoint_if_room()?;
         }
         self.tend_ballast();
@@ -188,6 +193,7 @@ impl Volume {
 
     fn index_failed(&self, e: Error) -> Error {
         self.index_is_checked.store(true, Ordering::Release);
+        self.index.distrust();
         self.store.latch().close(format!("the index failed: {e}"));
         e
     }
@@ -209,6 +215,8 @@ impl Volume {
         let _one = self.draining.lock();
         let old = {
             let _names = self.names.lock();
+            let written = self.written_seq();
+            self.tracking.taken_at.store(self.sealer.taken(), Ordering::Release);
             let first_new = self.first_unknown_blob();
             let (generation, old) = self.ledger.turn(self.layout.root(), first_new)?;
             self.tracking.first_new_blob.store(first_new, Ordering::Release);
@@ -217,9 +225,11 @@ impl Volume {
             self.settle();
             self.put_totals();
             self.index.put(Table::Meta, &schema::meta(CHECKPOINT), generation.to_le_bytes().to_vec());
+            self.index.put(Table::Meta, &schema::meta(DURABLE), written.to_le_bytes().to_vec());
             self.index.freeze();
             old
         };
+        // When this fails the latch is closed, and the batch, which says that all is durable, is never written.
         self.sync_store()?;
         if !self.write_index()? {
             // Both journals stay.
@@ -242,7 +252,13 @@ impl Volume {
         for entry in &retired {
             match entry {
                 Retired::Noted(blob) => self.ledger.note(&self.index_key, JournalRecord::Dropped(*blob))?,
-                Retired::Superseded { ino, .. } => self.ledger.touch(&self.index_key, *ino)?,
+                Retired::Superseded { ino, by, .. } => {
+                    self.ledger.touch(&self.index_key, *ino)?;
+                    self.ledger.note(&self.index_key, JournalRecord::Superseded(*ino, *by))?;
+                }
+                Retired::Directory { ino, blob } => {
+                    self.ledger.note(&self.index_key, JournalRecord::Removed(*ino, *blob))?;
+                }
                 Retired::Settled { ino, blob } => {
                     let blob = blob.unwrap_or(BlobId(0));
                     self.ledger.note(&self.index_key, JournalRecord::Removed(*ino, blob))?;
@@ -263,12 +279,13 @@ impl Volume {
 
     /// Makes every committed frame and every removal durable.
     pub(super) fn sync_store(&self) -> Result<()> {
-        let before: Vec<(Ino, u64)> = self.tracking.unsynced.lock().iter().map(|(ino, frame)| (*ino, *frame)).collect();
+        let before: Vec<_> = self.tracking.unsynced.lock().iter().map(|(ino, frame)| (*ino, *frame)).collect();
         self.ledger.sync()?;
         self.store.sync_all()?;
         for (ino, frame) in before {
             self.synced(ino, frame);
         }
+        self.forget_leavers();
         Ok(())
     }
 
@@ -282,60 +299,5 @@ impl Volume {
             self.commit_names(&inode, &mut inode.state.write())?;
         }
         self.sync_store()
-    }
-
-    /// Whether an inode has no blob yet that could claim its name after a crash.
-    fn is_unborn(&self, ino: Ino) -> bool {
-        self.inode(ino).is_ok_and(|inode| {
-            let state = inode.state.read();
-            state.record.location.is_none() && !state.removed
-        })
-    }
-
-    /// Removes something, and when there is no room to note that, once more after the blobs that may go have made some.
-    pub(super) fn removing<T>(&self, remove: impl Fn() -> Result<T>) -> Result<T> {
-        remove().or_else(|e| {
-            if e.kind() != Kind::NoSpace {
-                return Err(e);
-            }
-            self.reap()?;
-            remove()
-        })
-    }
-
-    /// Removes the blobs that are nobody's truth any more, once what took their place is durable.
-    pub(super) fn reap(&self) -> Result<()> {
-        let retired = std::mem::take(&mut *self.tracking.retired.lock());
-        if retired.is_empty() || self.store.latch().reason().is_some() {
-            return Ok(());
-        }
-        if retired.iter().any(|r| !matches!(r, Retired::Noted(_) | Retired::Settled { .. })) {
-            self.sync_store()?;
-        }
-        let mut gone: Vec<BlobId> = Vec::with_capacity(retired.len());
-        for entry in retired {
-            match entry {
-                Retired::Noted(blob) => gone.push(blob),
-                Retired::Replaced(blob) => {
-                    self.index.delete(Table::Meta, &recovery::replaced_key(blob));
-                    gone.push(blob);
-                }
-                Retired::Superseded { by, .. } if self.is_unborn(by) => self.tracking.retired.lock().push(entry),
-                Retired::Superseded { ino, blob, .. } | Retired::Settled { ino, blob } => {
-                    let Some(blob) = blob else { continue };
-                    if matches!(entry, Retired::Superseded { .. }) {
-                        self.ledger.note(&self.index_key, JournalRecord::Removed(ino, blob))?;
-                    }
-                    self.index.delete(Table::Meta, &recovery::replaced_key(blob));
-                    if !self.tracking.orphans.lock().contains_key(&ino) {
-                        gone.push(blob);
-                    }
-                }
-            }
-        }
-        self.ledger.sync()?;
-        gone.sort_unstable();
-        gone.dedup();
-        gone.into_iter().try_for_each(|blob| self.store.remove(blob))
     }
 }

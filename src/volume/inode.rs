@@ -134,6 +134,11 @@ impl InodeCache {
         inode
     }
 
+    /// Forgets all inodes; to be called while nobody holds one.
+    pub fn clear(&self) {
+        let _dropped = std::mem::replace(&mut *self.inodes.lock(), LruCache::unbounded());
+    }
+
     /// Forgets an inode whose number will not be seen again.
     pub fn remove(&self, ino: Ino) {
         let _dropped = self.inodes.lock().pop(&ino);

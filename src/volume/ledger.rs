@@ -49,7 +49,8 @@ impl Ledger {
         let begun = ballast.with_room(|| Ledger::begin(store, volume, generation, 0, Arc::clone(&latch)));
         let current = match (begun, newest) {
             (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {
-                Some((header, records)) => {
+                Some((_, _, false)) => return Err(e),
+                Some((header, records, true)) => {
                     let len = JOURNAL_HEADER_LEN + records.len() * RECORD_LEN;
                     let file = JournalFile::resume(store, newest, len as u64, Arc::clone(&latch))?;
                     let records = records.len() as u64;
@@ -80,6 +81,8 @@ impl Ledger {
     pub fn turn(&self, store: &Path, first_new_blob: u64) -> Result<(u64, u64)> {
         let mut current = self.current.lock();
         let old = current.header.generation;
+        // What was noted in it is waited for by nobody else any more.
+        current.file.sync()?;
         let begin = || Ledger::begin(store, self.volume, old + 1, first_new_blob, Arc::clone(&self.latch));
         *current = self.ballast.with_room(begin)?;
         Ok((old + 1, old))
@@ -129,14 +132,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads the records of a generation, up to the first that is torn.
-    /// `None` when the journal cannot be trusted, and the index must be made anew.
+    /// Reads the records of a generation, and says whether all of them are there but for a torn end. When not, or when
+    /// there is no journal (`None`), the index must be made anew; what is authentic still holds.
     pub fn read(
         store: &Path,
         volume: VolumeId,
         key: &IndexKey,
         generation: u64,
-    ) -> Result<Option<(JournalHeader, Vec<Record>)>> {
+    ) -> Result<Option<(JournalHeader, Vec<Record>, bool)>> {
         let Some(bytes) = JournalFile::read(store, generation)? else { return Ok(None) };
         let Some((head, body)) = bytes.split_at_checked(JOURNAL_HEADER_LEN) else { return Ok(None) };
         let Ok(header) = JournalHeader::decode(head) else { return Ok(None) };
@@ -144,7 +147,7 @@ impl Ledger {
             return Ok(None);
         }
         let mut records = Vec::new();
-        let mut is_torn = false;
+        let (mut is_torn, mut is_complete) = (false, true);
         for (nth, record) in body.chunks_exact(RECORD_LEN).enumerate() {
             let (fields, tag) = record.split_at(RECORD_BODY_LEN);
             let position = (JOURNAL_HEADER_LEN + nth * RECORD_LEN) as u64;
@@ -152,16 +155,15 @@ impl Ledger {
                 is_torn = true;
                 continue;
             }
-            if is_torn {
-                // Only what was never synced can be torn, and it stands at the end: this is damage.
-                return Ok(None);
-            }
+            // Only what was never synced can be torn, and it stands at the end: this is damage, or the pages of an end
+            // that was never synced.
+            is_complete &= !is_torn;
             match Record::decode(fields) {
                 Ok(record) => records.push(record),
-                Err(_) => return Ok(None),
+                Err(_) => is_complete = false,
             }
         }
-        Ok(Some((header, records)))
+        Ok(Some((header, records, is_complete)))
     }
 }
 

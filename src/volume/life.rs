@@ -34,6 +34,8 @@ use crate::store::{
     Ballast, DirStore, JournalFile, Layout, Store, StoreLock, mend_superblock, read_superblock, write_superblock,
 };
 
+/// The note of the session under which a store was last opened.
+const SESSION: &str = "session";
 /// Inodes kept in memory that nobody uses.
 const CACHED_INODES: usize = 4096;
 /// Threads that hash and seal.
@@ -118,7 +120,7 @@ impl Volume {
     pub fn open(path: &Path, sources: &[KeySource], options: OpenOptions) -> Result<Arc<Volume>> {
         let path = std::path::absolute(path).map_err(|e| Error::io(path.display(), e))?;
         let superblock = read_superblock(&path)?;
-        let (key, _) = superblock.unlock(sources)?;
+        let key = Arc::new(superblock.unlock(sources)?.0);
         let lock = StoreLock::take(&path)?;
         match mend_superblock(&path, &superblock) {
             Ok(true) => tracing::warn!("a damaged copy of the superblock was written again from the other"),
@@ -126,7 +128,15 @@ impl Volume {
             // One copy suffices, and a full disk must not keep a volume from opening.
             Err(e) => tracing::warn!("a damaged copy of the superblock could not be written again: {e}"),
         }
-        let volume = Volume::assemble(&path, key, &superblock, lock, options)?;
+        let volume = match Volume::assemble(&path, &superblock, &key, &options) {
+            // Only the index can be damaged as a whole, and it can be made anew.
+            Err(e) if e.kind() == Kind::Damaged && !options.rebuild_index => {
+                tracing::warn!("the index is made anew from the blobs, since it is damaged: {e}");
+                Volume::assemble(&path, &superblock, &key, &OpenOptions { rebuild_index: true, ..options })?
+            }
+            other => other?,
+        };
+        *volume.lock.lock() = Some(lock);
         let volume = Arc::new(volume);
         let weak = Arc::downgrade(&volume);
         volume.publisher.start(&weak)?;
@@ -135,13 +145,8 @@ impl Volume {
         Ok(volume)
     }
 
-    fn assemble(
-        path: &Path,
-        key: VolumeKey,
-        superblock: &Superblock,
-        lock: StoreLock,
-        options: OpenOptions,
-    ) -> Result<Volume> {
+    /// Opens all parts but the lock, and recovers.
+    fn assemble(path: &Path, superblock: &Superblock, key: &Arc<VolumeKey>, options: &OpenOptions) -> Result<Volume> {
         let (id, suite) = (superblock.volume(), superblock.suite());
         let layout = Layout::new(path);
         let store: Arc<dyn Store> = Arc::new(DirStore::open(&layout.blobs())?);
@@ -154,14 +159,18 @@ impl Volume {
         let mut opened = open_index(&layout, &ballast, cache, options.rebuild_index, &index_key, &mut notes)?;
         let mut known = recovery::generation_of(&opened).unwrap_or(None);
         Ledger::forget_unbegun(path, &mut generations, known)?;
-        let mut journals = read_journals(path, id, &index_key, &generations, known)?;
+        let same_session = take_session(&layout)?;
+        let read = |known| {
+            read_journals(path, id, &index_key, &generations, known).map(|read| Journals { same_session, ..read })
+        };
+        let mut journals = read(known)?;
         if !opened.is_new() && !journals.is_complete {
             notes.push("the index did not fit the store and was made anew from the blobs".into());
             opened.close()?;
             drop(opened);
             opened = open_index(&layout, &ballast, cache, true, &index_key, &mut notes)?;
             known = None;
-            journals = read_journals(path, id, &index_key, &generations, known)?;
+            journals = read(known)?;
         }
         let sealer = Sealer::start(SEAL_THREADS, Arc::clone(&store), Arc::clone(&ballast))
             .map_err(|e| Error::io("a thread", e))?;
@@ -170,14 +179,14 @@ impl Volume {
         let mut volume = Volume {
             id,
             suite,
-            key,
+            key: Arc::clone(key),
             policy_key,
             index_key,
             layout,
             ballast,
             index: opened,
             ledger,
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
             policy: RwLock::new(Arc::new(policy)),
             quota: Quota::default(),
             totals: Mutex::default(),
@@ -200,7 +209,7 @@ impl Volume {
             stop: Mutex::new(false),
             wake: Condvar::new(),
             flusher: Mutex::new(None),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(None),
         };
         volume.bring_up(&journals, &options.progress, &mut notes)?;
         for note in &notes {
@@ -232,6 +241,10 @@ impl Volume {
             let inode = self.inode(ino)?;
             let mut state = inode.state.write();
             state.attrs_changed = true;
+            if state.record.location.is_none() && self.store.open(BlobId(ino.0))?.is_some() {
+                // What is left of its blob says nothing; it stays where it is, for who can make something of it.
+                state.blob = Some(self.new_blob(self.next_blob()));
+            }
             self.note_change(&inode, &state)?;
             self.commit(&inode, &mut state)?;
         }
@@ -331,6 +344,21 @@ fn open_index(
     }
 }
 
+/// Whether the store was last opened while the machine and the mount of its file system were the same as now; notes that it
+/// is opened under these.
+fn take_session(layout: &Layout) -> Result<bool> {
+    let before = layout.read_small(SESSION)?;
+    let Some(now) = index::session(&layout.blobs()) else { return Ok(false) };
+    if before.as_deref() == Some(now.as_bytes()) {
+        return Ok(true);
+    }
+    // On a full disk the old note stays, and the next open verifies more than it needs to.
+    if let Err(e) = layout.write_small(SESSION, now.as_bytes()) {
+        tracing::warn!("the session was not noted: {e}");
+    }
+    Ok(false)
+}
+
 /// Reads the journals from generation `known` on, which the index is complete up to.
 fn read_journals(
     path: &Path,
@@ -344,11 +372,12 @@ fn read_journals(
     let mut is_first = true;
     for generation in generations.iter().filter(|g| known.is_none_or(|known| **g >= known)) {
         match Ledger::read(path, id, key, *generation)? {
-            Some((header, records)) => {
+            Some((header, records, is_whole)) => {
                 if is_first {
                     journals.first_new_blob = header.first_new_blob;
                 }
                 journals.add(records);
+                journals.is_complete &= is_whole;
             }
             None => journals.is_complete = false,
         }

@@ -24,6 +24,7 @@ mod policy;
 mod publisher;
 mod quota;
 mod reading;
+mod reaping;
 mod record;
 mod recovery;
 mod report;
@@ -32,6 +33,7 @@ mod sealer;
 mod tracking;
 mod truth;
 pub mod types;
+mod vacated;
 mod writer;
 mod writing;
 mod xattr;
@@ -75,7 +77,7 @@ const MANY_UNSYNCED: usize = 32;
 pub struct Volume {
     id: VolumeId,
     suite: Suite,
-    key: VolumeKey,
+    key: Arc<VolumeKey>,
     policy_key: BlobKey,
     index_key: Arc<IndexKey>,
     layout: Layout,

@@ -201,6 +201,7 @@ impl Volume {
             return Err(e);
         }
         self.put_name(&link, ino, kind);
+        self.took_name(&link, ino);
         self.entry_changed(&dir, i64::from(kind == FileKind::Directory));
         Ok(inode)
     }
@@ -258,6 +259,7 @@ impl Volume {
         state.record.attrs.links.push(link.clone());
         state.record.attrs.ctime = self.clock.now();
         self.put_name(&link, ino, kind);
+        self.took_name(&link, ino);
         self.attrs_changed(&inode, &mut state)?;
         let attr = state.record.attr();
         drop(state);
@@ -332,6 +334,7 @@ impl Volume {
         let link = state.record.attrs.links.remove(at);
         state.record.attrs.ctime = self.clock.now();
         self.delete_name(&link, inode.ino);
+        self.left_name(&link, inode.ino);
         self.attrs_changed(inode, &mut state)
     }
 
@@ -388,16 +391,19 @@ impl Volume {
         };
         let victim = target.map(|to| self.inode(to.ino)).transpose()?;
         let is_dir = i64::from(from.kind == FileKind::Directory);
-        if let Some(victim) = &victim
-            && victim.state.read().record.attrs.links.len() == 1
-        {
-            self.remove_name(victim, new_parent, new_name, Some(inode.ino))?;
+        if victim.is_some() {
+            self.require_room_to_commit()?;
         }
         let link = Link { parent: new_parent, id: self.next_seq(), name: new_name.to_vec(), swapped: None };
         self.move_name(&inode, parent, name, link)?;
         if victim.is_some() {
             // Also when it is open for writing: the blob has to claim the name before the one that had it goes.
             self.commit_names(&inode, &mut inode.state.write())?;
+        }
+        if let Some(victim) = &victim
+            && victim.state.read().record.attrs.links.len() == 1
+        {
+            self.remove_name(victim, new_parent, new_name, Some(inode.ino))?;
         }
         self.entry_changed(&from_dir, -is_dir);
         self.entry_changed(&to_dir, is_dir - i64::from(target.is_some_and(|t| t.kind == FileKind::Directory)));
@@ -445,6 +451,8 @@ impl Volume {
         state.record.attrs.ctime = self.clock.now();
         self.delete_name(&old, inode.ino);
         self.put_name(&new, inode.ino, kind);
+        self.took_name(&new, inode.ino);
+        self.left_name(&old, inode.ino);
         self.attrs_changed(inode, &mut state)
     }
 

@@ -14,6 +14,8 @@ const BLOCK_SIZE: u64 = 4096;
 /// What a file costs on the backing file system beside its content, in bytes.
 const FILE_COST: u64 = 8192;
 
+/// What a commit of names costs on the backing file system at most, but for many names or attributes, in bytes.
+const COMMIT_COST: u64 = 64 << 10;
 /// Room on the disk above the floor that is enough not to think of each write.
 const PLENTY: u64 = 1 << 30;
 
@@ -175,6 +177,22 @@ impl Volume {
             }
         }
         take().inspect_err(|_| self.quota.refused())
+    }
+
+    /// Refuses what has to be written at once on a disk that has no room left at all.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub(super) fn require_room_to_commit(&self) -> Result<()> {
+        if self.store.space()?.free >= COMMIT_COST {
+            return Ok(());
+        }
+        self.ballast.release();
+        if self.store.space()?.free >= COMMIT_COST {
+            Ok(())
+        } else {
+            Err(no_space("the disk under the store is full".into()))
+        }
     }
 
     /// What the disk has above the floor, when that is so little that what is acknowledged needs a promise of it.

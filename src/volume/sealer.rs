@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -162,6 +163,7 @@ struct Shared {
     ballast: Arc<Ballast>,
     in_use: Mutex<usize>,
     freed: Condvar,
+    taken: AtomicU64,
 }
 
 /// A small pool of threads. Before it is dropped, every flight has landed.
@@ -176,7 +178,8 @@ impl Sealer {
     /// Starts `threads` threads. The latch of `store` is closed when acknowledged bytes cannot be written.
     pub fn start(threads: usize, store: Arc<dyn Store>, ballast: Arc<Ballast>) -> std::io::Result<Sealer> {
         let (jobs, work) = unbounded();
-        let shared = Arc::new(Shared { store, ballast, in_use: Mutex::new(0), freed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { store, ballast, in_use: Mutex::new(0), freed: Condvar::new(), taken: AtomicU64::new(0) });
         let threads = (0..threads.max(1))
             .map(|n| {
                 let (work, again, shared) = (work.clone(), jobs.clone(), Arc::clone(&shared));
@@ -189,6 +192,11 @@ impl Sealer {
     /// A buffer for one chunk: room for the head, no plaintext yet.
     pub fn buffer(&self) -> Buffer {
         Pool::take(&self.pool)
+    }
+
+    /// Bytes of plaintext that were handed over so far.
+    pub fn taken(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
     }
 
     /// Whether there is time to hash what is handed over next: less for a digest that was not begun than for one that
@@ -241,6 +249,7 @@ impl Shared {
             self.freed.wait(&mut in_use);
         }
         *in_use += bytes;
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn give(&self, bytes: usize) {

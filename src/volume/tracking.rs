@@ -11,7 +11,7 @@ use super::{Volume, recovery};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
-use crate::ids::{BlobId, Ino};
+use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::Table;
 
 /// A blob that is no longer the truth about anything.
@@ -35,6 +35,13 @@ pub(super) enum Retired {
         /// Its blob.
         blob: Option<BlobId>,
     },
+    /// A removed directory, which the journal has: its blob goes once what was moved out of it is durable.
+    Directory {
+        /// The inode.
+        ino: Ino,
+        /// Its blob.
+        blob: BlobId,
+    },
     /// An earlier blob of an inode that has a newer one: it goes once that one is durable.
     Replaced(BlobId),
 }
@@ -48,12 +55,20 @@ pub(super) struct Tracking {
     pub uncommitted: Mutex<HashMap<Ino, Arc<Inode>>>,
     /// Closed files whose content is in memory alone, since the disk is full.
     pub unpublished: Mutex<HashMap<Ino, Arc<Inode>>>,
-    /// Inodes with a frame that is not durable yet, and its number.
-    pub unsynced: Mutex<HashMap<Ino, u64>>,
+    /// Inodes with a frame that is not durable yet: its blob and number.
+    pub unsynced: Mutex<HashMap<Ino, (BlobId, u64)>>,
+    /// Numbers of attribute frames that are being written.
+    pub committing: Mutex<BTreeSet<u64>>,
     /// Inodes without a name that somebody may still use, and since when.
     pub orphans: Mutex<HashMap<Ino, (Arc<Inode>, Timestamp)>>,
     /// Blobs to remove.
     pub retired: Mutex<Vec<Retired>>,
+    /// Held while some of them are; taken before all others here.
+    pub reaping: Mutex<()>,
+    /// Names whose last holder has left them for others, and who that was.
+    pub vacated: Mutex<HashMap<(Ino, Vec<u8>), Ino>>,
+    /// Inodes that have got names others had left, with those others, as long as they are not durable.
+    pub leavers: Mutex<HashMap<Ino, Vec<Ino>>>,
     /// Inodes whose bytes are to be inspected when there is time.
     pub uninspected: Mutex<Vec<Ino>>,
     /// Inodes that somebody has open for writing.
@@ -70,8 +85,23 @@ pub(super) struct Tracking {
     pub next_seq: AtomicU64,
     /// Blobs from here on need no touch in the journal.
     pub first_new_blob: AtomicU64,
+    /// Bytes the sealer had taken at the last checkpoint.
+    pub taken_at: AtomicU64,
     /// The next blob number when the journal's generation began.
     pub begun_at: AtomicU64,
+}
+
+/// An attribute frame that is being written.
+pub(super) struct FrameBegun<'a> {
+    /// Its number.
+    pub seq: u64,
+    tracking: &'a Tracking,
+}
+
+impl Drop for FrameBegun<'_> {
+    fn drop(&mut self) {
+        self.tracking.committing.lock().remove(&self.seq);
+    }
 }
 
 /// How many inodes wait for inspection at most; the rest is inspected when it is asked for.
@@ -107,6 +137,14 @@ impl Volume {
         if let Some(open) = &state.blob {
             young.remove(&open.cipher.blob);
         }
+    }
+
+    /// Numbers an attribute frame that is about to be written, until what this gives is dropped.
+    pub(super) fn begin_frame(&self) -> FrameBegun<'_> {
+        let mut committing = self.tracking.committing.lock();
+        let seq = self.next_seq();
+        committing.insert(seq);
+        FrameBegun { seq, tracking: &self.tracking }
     }
 
     pub(super) fn next_seq(&self) -> u64 {
@@ -159,7 +197,7 @@ impl Volume {
         }
         if let Some(at) = state.record.location {
             self.tracking.young.lock().remove(&at.blob);
-            self.tracking.unsynced.lock().insert(inode.ino, at.frame);
+            self.tracking.unsynced.lock().insert(inode.ino, (at.blob, at.frame));
         }
         for blob in state.replaced.drain(..) {
             self.keep_in_mind(blob);
@@ -177,12 +215,19 @@ impl Volume {
         self.tracking.unsynced.lock().contains_key(&ino) || self.tracking.uncommitted.lock().contains_key(&ino)
     }
 
-    /// Frames up to `frame` of this inode are durable.
-    pub(super) fn synced(&self, ino: Ino, frame: u64) {
+    /// Frames of this inode up to this one are durable.
+    pub(super) fn synced(&self, ino: Ino, (blob, frame): (BlobId, u64)) {
         let mut unsynced = self.tracking.unsynced.lock();
-        if unsynced.get(&ino).is_some_and(|newest| *newest <= frame) {
+        if unsynced.get(&ino).is_some_and(|(newest, number)| *newest == blob && *number <= frame) {
             unsynced.remove(&ino);
         }
+    }
+
+    /// Attribute frames with lower numbers are all written.
+    pub(super) fn written_seq(&self) -> u64 {
+        let committing = self.tracking.committing.lock();
+        let next = self.tracking.next_seq.load(Ordering::Acquire);
+        committing.first().copied().unwrap_or(next)
     }
 
     /// An inode has lost its last name: nothing finds it any more. Its bytes stay while somebody has it open.
@@ -201,6 +246,7 @@ impl Volume {
                 }
             }
             blob.into_iter().for_each(|blob| self.keep_in_mind(blob));
+            self.ledger.note(&self.index_key, JournalRecord::Superseded(inode.ino, by))?;
             self.tracking.retired.lock().push(Retired::Superseded { ino: inode.ino, blob, by });
         } else {
             // In this order: with the second note and without the first, those whose name it took would come back.
@@ -288,7 +334,11 @@ impl Volume {
         let committed = state.record.location.map(|at| at.blob);
         let newest = state.blob.as_ref().filter(|open| !open.is_new).map(|open| open.cipher.blob);
         if !waits {
-            retired.extend(committed.map(Retired::Noted));
+            let is_directory = state.record.attrs.kind == FileKind::Directory;
+            retired.extend(committed.map(|blob| match is_directory {
+                true => Retired::Directory { ino, blob },
+                false => Retired::Noted(blob),
+            }));
         }
         retired.extend(newest.filter(|blob| Some(*blob) != committed).map(Retired::Noted));
         for blob in state.replaced.drain(..) {

@@ -7,6 +7,7 @@ use super::record::{Location, Record};
 use crate::crypto::{Suite, VolumeKey};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::Attributes;
+use crate::format::content::{Content, Place};
 use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, HEADER_LEN, Head, TRAILER_LEN, decode_trailer};
 use crate::ids::VolumeId;
 use crate::store::Blob;
@@ -39,7 +40,7 @@ pub(super) struct Keys<'a> {
 /// `Damaged` when the header is not the blob's own; `Io`.
 pub(super) fn read(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
     let len = blob.len()?;
-    if len < HEADER_LEN as u64 || is_headless(blob, len)? {
+    if len < HEADER_LEN as u64 || is_headless(blob)? {
         return Ok(None);
     }
     let cipher = BlobCipher::read(keys.key, keys.suite, keys.volume, blob)?;
@@ -47,26 +48,78 @@ pub(super) fn read(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
         Some(found) => Some(found),
         None => from_front(&cipher, blob, len)?,
     };
-    let Some((attrs, at)) = found else { return Ok(None) };
+    Ok(found.map(|(attrs, at)| truth_of(attrs, at, len)))
+}
+
+/// What attributes at a place of a blob of `len` bytes say.
+fn truth_of(attrs: Attributes, at: Location, len: u64) -> Truth {
     let mut record = Record::new(attrs);
     if let Some(end) = record.attrs.end {
         record.len = end.content_len;
         record.allocated = end.allocated;
     }
-    let torn = len.saturating_sub(at.end());
     record.location = Some(at);
-    Ok(Some(Truth { record, torn }))
+    Truth { record, torn: len.saturating_sub(at.end()) }
+}
+
+/// Reads the newest attribute frame of a blob whose content is whole as well: every frame that it names is there and
+/// authentic. Reads the whole content.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_whole(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
+    let len = blob.len()?;
+    let cipher = BlobCipher::read(keys.key, keys.suite, keys.volume, blob)?;
+    let mut found = all_from_front(&cipher, blob, len)?;
+    if let Some(last) = from_tail(&cipher, blob, len)?
+        && found.last().is_none_or(|(_, at)| at.offset < last.1.offset)
+    {
+        found.push(last);
+    }
+    for (attrs, at) in found.into_iter().rev() {
+        if is_whole(&cipher, blob, &attrs)? {
+            return Ok(Some(truth_of(attrs, at, len)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether all frames of a content can be opened.
+fn is_whole(cipher: &BlobCipher, blob: &dyn Blob, attrs: &Attributes) -> Result<bool> {
+    let Some(end) = attrs.end else { return Ok(true) };
+    let content = match cipher.read_meta(blob, end.offset, end.len, end.frame, FrameKind::End) {
+        Err(e) if e.kind() == Kind::Damaged => return Ok(false),
+        other => Content::decode(&other?.0, end.offset, end.frame),
+    };
+    let Ok(content) = content else { return Ok(false) };
+    for run in content.map.runs() {
+        for chunk in run.first..run.first + run.count {
+            let Some(Place::Stored { offset, frame }) = content.map.find(chunk) else { continue };
+            match cipher.read_chunk(blob, offset, frame, chunk) {
+                Err(e) if e.kind() == Kind::Damaged => return Ok(false),
+                other => other?,
+            };
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a blob ends as one does whose last commit was written to its end.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn is_finished(blob: &dyn Blob) -> Result<bool> {
+    let Some(from) = blob.len()?.checked_sub(TRAILER_LEN as u64) else { return Ok(false) };
+    let mut trailer = [0; TRAILER_LEN];
+    blob.read_at(&mut [IoSliceMut::new(&mut trailer)], from)?;
+    Ok(decode_trailer(&trailer).is_ok())
 }
 
 /// Whether the header was not written yet, nor attributes: of the first parts of a blob any may reach the file first.
-fn is_headless(blob: &dyn Blob, len: u64) -> Result<bool> {
-    let (mut header, mut trailer) = ([0; HEADER_LEN], [0; TRAILER_LEN]);
+fn is_headless(blob: &dyn Blob) -> Result<bool> {
+    let mut header = [0; HEADER_LEN];
     blob.read_at(&mut [IoSliceMut::new(&mut header)], 0)?;
-    if header != [0; HEADER_LEN] {
-        return Ok(false);
-    }
-    blob.read_at(&mut [IoSliceMut::new(&mut trailer)], len.saturating_sub(TRAILER_LEN as u64))?;
-    Ok(decode_trailer(&trailer).is_err())
+    Ok(header == [0; HEADER_LEN] && !is_finished(blob)?)
 }
 
 fn locate(cipher: &BlobCipher, offset: u64, head: &Head, tag: [u8; 8]) -> Location {
@@ -107,8 +160,13 @@ fn open_attributes(cipher: &BlobCipher, frame: Vec<u8>, offset: u64) -> Option<(
 
 /// Hops from head to head; the last attribute frame that is whole counts.
 fn from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Option<(Attributes, Location)>> {
+    Ok(all_from_front(cipher, blob, len)?.pop())
+}
+
+/// Hops from head to head; gives the attribute frames that are whole, in order.
+fn all_from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Vec<(Attributes, Location)>> {
     let mut offset = HEADER_LEN as u64;
-    let mut newest = None;
+    let mut found = Vec::new();
     while offset < len {
         let mut bytes = [0; HEAD_LEN];
         if blob.read_at(&mut [IoSliceMut::new(&mut bytes)], offset)? < HEAD_LEN {
@@ -121,12 +179,12 @@ fn from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Option<(
             if blob.read_at(&mut [IoSliceMut::new(&mut frame)], offset)? < frame.len() {
                 break;
             }
-            newest = open_attributes(cipher, frame, offset).or(newest);
+            found.extend(open_attributes(cipher, frame, offset));
             next += TRAILER_LEN as u64;
         }
         offset = next;
     }
-    Ok(newest)
+    Ok(found)
 }
 
 /// A failure that says that a blob has no whole attributes.
@@ -138,7 +196,6 @@ pub(super) fn no_attributes(blob: &dyn Blob) -> Error {
 mod tests {
     use super::*;
     use crate::crypto::KeySource;
-    use crate::format::content::Content;
     use crate::ids::BlobId;
     use crate::store::{DirStore, Store};
 

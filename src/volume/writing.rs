@@ -266,11 +266,16 @@ impl Volume {
         if state.blob.is_none() {
             let is_first = state.record.location.is_none() && state.replaced.is_empty();
             let id = if is_first { BlobId(state.record.attrs.ino.0) } else { self.next_blob() };
-            let mut salt = [0; 24];
-            clock::random_bytes(&mut salt);
-            state.blob = Some(OpenBlob::new(BlobCipher::new(&self.key, self.suite, self.id, id, salt)));
+            state.blob = Some(self.new_blob(id));
         }
         Ok(())
+    }
+
+    /// A blob that is to be made, with a key of its own.
+    pub(super) fn new_blob(&self, id: BlobId) -> OpenBlob {
+        let mut salt = [0; 24];
+        clock::random_bytes(&mut salt);
+        OpenBlob::new(BlobCipher::new(&self.key, self.suite, self.id, id, salt))
     }
 
     /// Cuts or extends the content; the state is ready to be changed.

@@ -1,0 +1,71 @@
+//! What has lost its name or its directory is put under `lost+found`.
+
+use super::Recovery;
+use crate::error::Result;
+use crate::format::attributes::{Attributes, MAX_NAME_LEN};
+use crate::ids::{FileKind, Ino};
+use crate::volume::record::Record;
+
+/// Where it is put.
+const LOST_FOUND: &[u8] = b"lost+found";
+
+impl Recovery<'_> {
+    /// Settles the inodes whose names others have: a name may be free again by now; what the journal says is gone goes;
+    /// what is left had been renamed when its old name was given away, and the renaming was lost.
+    pub(super) fn settle_nameless(&mut self) -> Result<()> {
+        let mut waiting = std::mem::take(&mut self.nameless);
+        waiting.sort_unstable_by_key(|record| record.attrs.seq);
+        for record in waiting {
+            self.put_in(record)?;
+        }
+        for record in std::mem::take(&mut self.nameless) {
+            let ino = record.attrs.ino;
+            if self.journals.superseded.contains(&ino) || self.journals.removed.contains_key(&ino) {
+                self.gone.extend(record.location.map(|at| at.blob));
+                continue;
+            }
+            let name = lost_name(&record);
+            let shown = String::from_utf8_lossy(&name).into_owned();
+            self.notes.push(format!("inode {ino} lost its name to another one; it is lost+found/{shown}"));
+            let top = self.lost_found()?;
+            self.put_under(record, top, name)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory that was lost, under `lost+found`, so that what lies in it can be reached.
+    pub(super) fn make_lost(&mut self, ino: Ino) -> Result<()> {
+        let top = self.lost_found()?;
+        self.notes.push(format!("directory {ino} was lost; what lies in it is under lost+found/{ino}"));
+        self.make_dir(ino, top, ino.to_string().into_bytes())
+    }
+
+    fn lost_found(&mut self) -> Result<Ino> {
+        match self.volume.read_name(Ino::ROOT, LOST_FOUND)? {
+            Some(named) if named.kind == FileKind::Directory => Ok(named.ino),
+            _ => {
+                let top = Ino(self.next_blob);
+                self.next_blob += 1;
+                self.make_dir(top, Ino::ROOT, LOST_FOUND.to_vec())?;
+                Ok(top)
+            }
+        }
+    }
+
+    fn make_dir(&mut self, ino: Ino, parent: Ino, name: Vec<u8>) -> Result<()> {
+        let mut attrs = Attributes::new(ino, FileKind::Directory, self.volume.clock.now());
+        attrs.mode = 0o700;
+        self.put_under(Record::new(attrs), parent, name)
+    }
+}
+
+/// The inode's number and its old name.
+fn lost_name(record: &Record) -> Vec<u8> {
+    let mut name = record.attrs.ino.to_string().into_bytes();
+    if let Some(link) = record.attrs.links.first() {
+        name.push(b'_');
+        name.extend_from_slice(&link.name);
+        name.truncate(MAX_NAME_LEN);
+    }
+    name
+}
