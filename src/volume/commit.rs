@@ -22,11 +22,15 @@ use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, STRID
 use crate::format::geometry::{chunk_count, chunk_len};
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::media;
+use crate::store::Blob;
 
 /// A blob is rewritten at close when it holds more dead bytes than half of its live ones and this.
 const DEAD_BYTES: u64 = 256 << 10;
 /// ... or when its content lies in more runs than this.
 const MANY_RUNS: usize = 1024;
+
+/// An inode, its newest frame, and the blob in which that is to be made durable.
+type Committed = (Ino, (BlobId, u64), Arc<dyn Blob>);
 
 impl Volume {
     /// Writes what no frame says yet: changed chunks, the end frame, the attributes, with one system call.
@@ -265,7 +269,7 @@ impl Volume {
     fn commit_for_sync(
         &self,
         inode: &Arc<Inode>,
-        to_sync: &mut Vec<(Ino, (BlobId, u64), Arc<dyn crate::store::Blob>)>,
+        to_sync: &mut Vec<Committed>,
         always: bool,
         with_content: bool,
     ) -> Result<Vec<Ino>> {
