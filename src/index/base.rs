@@ -34,7 +34,7 @@ pub(super) trait Base: Send + Sync {
     /// The first page at or above `from`, with its name.
     ///
     /// # Errors
-    /// `Damaged` when it is not what was written; `Io`, `NoSpace` when the base failed earlier.
+    /// `Damaged` when it is not what was written; `Io` when the base failed earlier.
     fn first(&self, from: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>>;
 
     /// The page of this very name. Errors as for [`Base::first`].
@@ -53,7 +53,7 @@ pub(super) trait Base: Send + Sync {
     /// Makes everything applied so far durable, and notes that it was so after `batches` batches.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`; the base is then unusable.
+    /// `Io`, also on a full disk; the base is then unusable.
     fn flush(&self, batches: u64) -> Result<()>;
 
     /// The bytes taken on disk.

@@ -173,10 +173,16 @@ impl Disk {
         self.call("read the index", |db| {
             touched.iter().try_for_each(|name| (0..SWEEPS).try_for_each(|_| knock(db, name)))
         })
+        .map_err(|e| self.fail(e))
     }
 
-    /// Lets nothing work any more after a failed write.
+    /// Lets nothing work any more after a failed write. A disk that sled found full is no exception: what it left half
+    /// done cannot be tried again.
     fn fail(&self, error: Error) -> Error {
+        let error = match error.kind() {
+            Kind::NoSpace => Error::new(Kind::Io, error.to_string()).with_source(error),
+            _ => error,
+        };
         let mut fault = self.fault.lock();
         fault.get_or_insert_with(|| (error.kind(), format!("the index failed earlier: {error}")));
         error

@@ -184,7 +184,7 @@ impl Index {
     /// The value of `key`.
     ///
     /// # Errors
-    /// `Damaged` when the page it lies in is; `Io`, `NoSpace` when an earlier write failed.
+    /// `Damaged` when the page it lies in is; `Io` when an earlier write failed.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let key = full_key(table, key);
         if let Some(change) = self.layers.get(&key) {
@@ -317,7 +317,7 @@ impl Index {
     /// Makes every batch written so far durable. Blocks for a flush of the device.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`; the index can then only be discarded.
+    /// `Io`, also on a full disk; the index can then only be discarded.
     pub fn flush(&self) -> Result<()> {
         let batches = self.head.lock().batches;
         self.pages.base.flush(batches)

@@ -75,7 +75,8 @@ impl DirStore {
         let made = match open() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 make_dir(&self.dir(id))?;
-                fsync(&self.root_file).map_err(|e| Error::io(self.root.display(), e.into()))?;
+                let synced = fsync(&self.root_file).map_err(|e| Error::io(self.root.display(), e.into()));
+                self.latch.watch_sync(synced)?;
                 open()
             }
             other => other,
@@ -161,7 +162,7 @@ impl Store for DirStore {
     fn sync_all(&self) -> Result<()> {
         self.latch.pass()?;
         let done = syncfs(&self.root_file).map_err(|e| Error::io(format!("sync of {}", self.root.display()), e.into()));
-        self.latch.watch(done)
+        self.latch.watch_sync(done)
     }
 
     fn space(&self) -> Result<Space> {
@@ -311,6 +312,6 @@ impl Blob for DirBlob {
 
     fn sync(&self) -> Result<()> {
         self.latch.pass()?;
-        self.latch.watch(self.sync_file())
+        self.latch.watch_sync(self.sync_file())
     }
 }

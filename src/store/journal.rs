@@ -159,7 +159,7 @@ impl JournalFile {
         }
         self.latch.pass()?;
         let done = rustix::fs::fdatasync(&self.file).map_err(|e| Error::io(self.path.display(), e.into()));
-        self.latch.watch(done)?;
+        self.latch.watch_sync(done)?;
         self.synced.fetch_max(len, Ordering::AcqRel);
         Ok(())
     }

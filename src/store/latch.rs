@@ -54,4 +54,36 @@ impl Latch {
         }
         outcome
     }
+
+    /// Closes the latch when a sync failed, for whatever reason: bytes that were acknowledged may be gone, and a second
+    /// sync would not tell.
+    ///
+    /// # Errors
+    /// `Io`, also for a full disk: there is nothing to try again.
+    pub fn watch_sync<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|e| {
+            self.close(e.to_string());
+            Error::new(Kind::Io, e.to_string()).with_source(e)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_closes_the_latch_when_a_sync_meets_it_and_not_when_a_write_does() {
+        for code in [libc::ENOSPC, libc::EDQUOT, libc::EIO] {
+            let failed = || Err::<(), _>(Error::io("blob 1", std::io::Error::from_raw_os_error(code)));
+            let latch = Latch::default();
+            assert!(latch.watch(failed()).is_err());
+            assert_eq!(latch.reason().is_some(), code == libc::EIO);
+
+            let latch = Latch::default();
+            assert_eq!(latch.watch_sync(failed()).unwrap_err().kind(), Kind::Io);
+            assert!(latch.reason().is_some_and(|reason| reason.starts_with("blob 1")));
+            assert_eq!(latch.pass().unwrap_err().kind(), Kind::Poisoned);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -262,7 +263,15 @@ fn serve(work: &Receiver<Job>, again: &Sender<Job>, shared: &Shared) {
     while let Ok(job) = work.recv() {
         match job {
             Job::Hash(lane) => hash(&lane, again),
-            Job::Seal(batch) => seal(batch, shared),
+            Job::Seal(batch) => {
+                let (bytes, flight) = (batch.chunks.len() * CHUNK_LEN, Arc::clone(&batch.flight));
+                // Whatever happens to them, who waits for these chunks must hear of it.
+                if catch_unwind(AssertUnwindSafe(|| seal(batch, shared))).is_err() {
+                    shared.store.latch().close("acknowledged bytes could not be written: a thread gave up on them");
+                }
+                shared.give(bytes);
+                flight.land();
+            }
             Job::End => return,
         }
     }
@@ -292,7 +301,6 @@ fn hash(lane: &Lane, again: &Sender<Job>) {
 }
 
 fn seal(mut batch: Batch, shared: &Shared) {
-    let bytes = batch.chunks.len() * CHUNK_LEN;
     for pending in &mut batch.chunks {
         batch.cipher.seal(FrameKind::Data, pending.offset, pending.number, pending.chunk, &mut pending.frame);
     }
@@ -302,7 +310,7 @@ fn seal(mut batch: Batch, shared: &Shared) {
         let bufs: Vec<IoSlice<'_>> = header.chain(frames).collect();
         shared.ballast.with_room(|| batch.blob.write_at(&bufs, batch.offset))
     };
-    let end = batch.chunks.last().map_or(0, |last| last.offset + last.frame.len() as u64);
+    let end = batch.chunks.last().map_or(batch.offset, |last| last.offset + last.frame.len() as u64);
     // A whole stretch is behind us: the disk may begin with it.
     if outcome.is_ok() && batch.offset / STRETCH != end / STRETCH {
         let to = end / STRETCH * STRETCH;
@@ -311,7 +319,4 @@ fn seal(mut batch: Batch, shared: &Shared) {
     if let Err(e) = outcome {
         shared.store.latch().close(format!("acknowledged bytes could not be written: {e}"));
     }
-    batch.chunks.clear();
-    shared.give(bytes);
-    batch.flight.land();
 }
