@@ -338,6 +338,40 @@ fn damage_costs_one_medium_and_is_named() {
 }
 
 #[test]
+fn a_write_that_fails_for_a_damaged_chunk_changes_nothing() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", &bytes(200_000, 1));
+    volume.shutdown().unwrap();
+    drop(volume);
+    let path = bench.store().join("blobs/0000000000000").join(format!("{:016x}", ino.0));
+    let mut blob = std::fs::read(&path).unwrap();
+    blob[80 + 65_600 + 1000] ^= 1;
+    std::fs::write(&path, blob).unwrap();
+    let starts = |volume: &Volume| {
+        let file = volume.open_medium(ino).unwrap();
+        let mut out = vec![0; 65_536];
+        assert_eq!(volume.read(&file, 0, &mut out).unwrap(), 65_536);
+        volume.close(file);
+        assert!(out == bytes(200_000, 1)[..65_536]);
+    };
+    let volume = bench.open();
+    let file = volume.open_file(ino, RW).unwrap();
+    let refused = volume.write(&file, 0, &bytes(70_000, 2), false).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Damaged);
+    starts(&volume);
+    // A part of what was not read must not become the whole of it.
+    volume.write(&file, 10, &bytes(200_000, 1)[10..20], false).unwrap();
+    volume.fsync(&file, false).unwrap();
+    starts(&volume);
+    volume.close(file);
+    assert_eq!(volume.status().unwrap().used_bytes, 200_000);
+    volume.shutdown().unwrap();
+    drop(volume);
+    starts(&bench.open());
+}
+
+#[test]
 fn an_older_version_of_a_blob_is_refused_while_the_index_stands() {
     let bench = Bench::new(Policy::default());
     let volume = bench.open();

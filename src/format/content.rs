@@ -125,6 +125,15 @@ impl ChunkMap {
         }
     }
 
+    /// How many runs there would be, were everything stored in order.
+    #[must_use]
+    pub fn stretches(&self) -> usize {
+        let is_stored = |run: &Run| run.place != Place::Reserved;
+        let goes_on = |(a, b): &(&Run, &Run)| a.end() == b.first && is_stored(a) == is_stored(b);
+        let pairs = self.runs.iter().zip(self.runs.iter().skip(1));
+        self.runs.len() - pairs.filter(goes_on).count()
+    }
+
     /// How many chunks are not holes.
     #[must_use]
     pub fn allocated_chunks(&self) -> u64 {
@@ -287,6 +296,26 @@ mod tests {
             let content = Content { len: 50 * 65536, digest: None, map };
             let bytes = content.encode();
             prop_assert_eq!(Content::decode(&bytes, u64::MAX, u64::MAX).unwrap(), content);
+        }
+
+        #[test]
+        fn frames_of_any_length_are_found_behind_one_another(
+            frames in prop::collection::vec((0u64..20, prop_oneof![Just(STRIDE), 65..STRIDE]), 0..60),
+        ) {
+            let mut map = ChunkMap::default();
+            let mut model: BTreeMap<u64, Place> = BTreeMap::new();
+            let mut offset = 80;
+            for (frame, (chunk, len)) in (0u64..).zip(frames) {
+                let place = Place::Stored { offset, frame };
+                map.set(chunk, 1, Some(place));
+                model.insert(chunk, place);
+                offset += len;
+            }
+            for chunk in 0..20 {
+                prop_assert_eq!(map.find(chunk), model.get(&chunk).copied());
+            }
+            let chunks: Vec<u64> = model.keys().copied().collect();
+            prop_assert_eq!(map.stretches(), chunks.chunk_by(|a, b| a + 1 == *b).count());
         }
 
         #[test]

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::format::content::{ChunkMap, Content, MAX_RUNS, Place};
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, STRIDE};
-use crate::format::geometry::{MAX_FILE_LEN, chunk_count, chunk_len, spans};
+use crate::format::geometry::{MAX_FILE_LEN, Span, chunk_count, chunk_len, spans};
 use crate::ids::BlobId;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
@@ -33,6 +33,17 @@ pub(super) fn allocated(map: &ChunkMap, len: u64) -> u64 {
 fn charge(chunks: u64, len: u64, has: impl Fn(u64) -> bool) -> u64 {
     let last = chunk_count(len).checked_sub(1).filter(|last| has(*last));
     chunks * CHUNK - last.map_or(0, |last| CHUNK - chunk_len(len, last) as u64)
+}
+
+/// Refuses a change of `more` chunks after which the end frame might not be read again: each chunk that gets a place of
+/// its own can cut a run in three.
+fn expect_few_runs(state: &State, map: &ChunkMap, more: u64) -> Result<()> {
+    let waiting = state.writer.as_ref().map_or(0, |writer| writer.dirty.len()) as u64;
+    let worst = (waiting + more).saturating_mul(2).saturating_add(map.runs().len() as u64);
+    if worst <= MAX_RUNS as u64 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::TooLarge, "the file is cut into too many pieces; copy it to make it whole again"))
 }
 
 impl Volume {
@@ -58,7 +69,7 @@ impl Volume {
         }
         self.put(&mut state, offset, data, file.class)?;
         self.content_changed(&mut state, drop_privileges);
-        self.hand_on(&mut state, offset, data.len() as u64)
+        self.hand_on(&mut state, Some((offset, data.len() as u64)))
     }
 
     /// Makes an inode ready to be changed: noted in the journal, its content loaded, a writer in place.
@@ -113,22 +124,16 @@ impl Volume {
             added += u64::from(content.map.find(span.chunk).is_none());
             last_written = span.chunk;
         }
-        if added > 0 && content.map.runs().len() + 2 > MAX_RUNS {
-            return Err(Error::new(Kind::TooLarge, "the file has too many holes"));
-        }
         let first_written = offset / CHUNK;
+        expect_few_runs(state, &content.map, last_written - first_written + 1)?;
         let after = charge(content.map.allocated_chunks() + added, new_len, |chunk| {
             (first_written..=last_written).contains(&chunk) || content.map.find(chunk).is_some()
         });
         self.charge_to(state, after, class)?;
-        for span in spans(offset, data.len() as u64) {
-            let covers = span.skip == 0 && span.len >= chunk_len(len, span.chunk);
-            if let Err(e) = self.fetch(state, span.chunk, covers) {
-                let map = &self.content_of(state)?.map;
-                let before = allocated(map, len);
-                self.charge_to(state, before, class)?;
-                return Err(e);
-            }
+        if let Err(e) = self.fetch_range(state, offset, data.len() as u64) {
+            let before = allocated(&self.content_of(state)?.map, len);
+            self.charge_to(state, before, class)?;
+            return Err(e);
         }
         let mut rest = data;
         for span in spans(offset, data.len() as u64) {
@@ -148,6 +153,25 @@ impl Volume {
         state.record.len = new_len;
         if let Some(content) = &mut state.content {
             content.len = new_len;
+        }
+        Ok(())
+    }
+
+    /// Brings the chunks of a range that will be written into memory: all of them, or none that was not there.
+    fn fetch_range(&self, state: &mut State, offset: u64, range_len: u64) -> Result<()> {
+        let len = state.record.len;
+        let is_there = |state: &State, chunk| state.writer.as_ref().is_some_and(|w| w.dirty.contains_key(&chunk));
+        let mut fetched = Vec::new();
+        for span in spans(offset, range_len).filter(|span| !is_there(state, span.chunk)).collect::<Vec<_>>() {
+            let covers = span.skip == 0 && span.len >= chunk_len(len, span.chunk);
+            if let Err(e) = self.fetch(state, span.chunk, covers) {
+                // One whose bytes were not read, since they were to be replaced, would read as zeros.
+                if let Some(writer) = &mut state.writer {
+                    writer.dirty.retain(|chunk, _| !fetched.contains(chunk));
+                }
+                return Err(e);
+            }
+            fetched.push(span.chunk);
         }
         Ok(())
     }
@@ -172,20 +196,22 @@ impl Volume {
         Ok(())
     }
 
-    /// Gives full chunks to the sealer when they will hardly be written again: those of a sequential write that it has
-    /// passed, or all when too many wait.
-    fn hand_on(&self, state: &mut State, offset: u64, len: u64) -> Result<()> {
+    /// Gives chunks to the sealer: full ones that a sequential write has passed, since they will hardly be written again;
+    /// all full ones when too many wait; and those that are not full when that does not help.
+    fn hand_on(&self, state: &mut State, written: Option<(u64, u64)>) -> Result<()> {
         let Some(writer) = &mut state.writer else { return Ok(()) };
-        let is_sequential = writer.next_offset == offset;
-        writer.next_offset = offset + len;
-        let passed = writer.next_offset / CHUNK;
+        let mut passed = 0;
+        if let Some((offset, len)) = written {
+            let is_sequential = writer.next_offset == offset;
+            writer.next_offset = offset + len;
+            passed = if is_sequential { writer.next_offset / CHUNK } else { 0 };
+        }
+        let partial = writer.dirty.values().filter(|dirty| !dirty.is_full()).count();
         let too_many = writer.dirty.len() > MAX_DIRTY_CHUNKS;
-        let leaving: Vec<u64> = writer
-            .dirty
-            .iter()
-            .filter(|(chunk, dirty)| dirty.is_full() && (too_many || (is_sequential && **chunk < passed)))
-            .map(|(chunk, _)| *chunk)
-            .collect();
+        let is_leaving =
+            |chunk: u64, is_full| if is_full { too_many || chunk < passed } else { partial > MAX_DIRTY_CHUNKS };
+        let leaving = writer.dirty.iter().filter(|(chunk, dirty)| is_leaving(**chunk, dirty.is_full()));
+        let leaving: Vec<u64> = leaving.map(|(chunk, _)| *chunk).collect();
         if leaving.is_empty() { Ok(()) } else { self.hand_over(state, &leaving) }
     }
 
@@ -207,18 +233,28 @@ impl Volume {
         for chunk in leaving {
             let Some(dirty) = writer.dirty.remove(chunk) else { continue };
             if *chunk == 0 {
-                writer.head = dirty.plaintext().get(..SNIFF_BYTES).map(<[u8]>::to_vec);
+                writer.head = Some(dirty.plaintext().get(..SNIFF_BYTES).unwrap_or(dirty.plaintext()).to_vec());
             }
             if dirty.is_clean {
                 continue;
             }
-            hashed &= writer.next_hashed == Some(*chunk);
+            if dirty.plaintext().is_empty() {
+                content.map.set(*chunk, 1, Some(Place::Reserved));
+                hashed = false;
+                writer.next_hashed = None;
+                continue;
+            }
+            // One that is not full may still grow, so the digest cannot pass it.
+            hashed &= dirty.is_full() && writer.next_hashed == Some(*chunk);
             writer.next_hashed = hashed.then_some(chunk + 1);
             content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));
             let frame_len = (dirty.plaintext().len() + FRAME_OVERHEAD) as u64;
             chunks.push(Pending { chunk: *chunk, number: open.next_frame, offset: open.end, frame: dirty.frame });
             open.end += frame_len;
             open.next_frame += 1;
+        }
+        if chunks.is_empty() && header.is_none() {
+            return Ok(());
         }
         let batch = Batch {
             blob,
@@ -235,7 +271,14 @@ impl Volume {
     /// On a disk with little room: makes sure that there is some for what waits in memory, `chunks` more, and the commit,
     /// so that no program beside this one can take what was acknowledged its place.
     fn reserve_room(&self, state: &mut State, chunks: u64) -> Result<()> {
-        let Some(room) = self.tight_room()? else { return Ok(()) };
+        match self.tight_room()? {
+            Some(room) => self.promise_room(state, chunks, room),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the disk promise what waits in memory, `chunks` more, and the commit, out of `room` bytes.
+    pub(super) fn promise_room(&self, state: &mut State, chunks: u64, room: u64) -> Result<()> {
         self.open_for_append(state)?;
         let (Some(writer), Some(open)) = (&mut state.writer, &mut state.blob) else { return Ok(()) };
         let waiting = writer.dirty.values().filter(|dirty| !dirty.is_clean).count() as u64;
@@ -346,6 +389,7 @@ impl Volume {
                 writer.dirty.remove(&chunk);
             }
             writer.changing(from);
+            writer.head = writer.head.take().filter(|_| from > 0);
         }
     }
 
@@ -376,10 +420,15 @@ impl Volume {
         let len = state.record.len;
         let new_len = if keep_size { len } else { len.max(end) };
         let (first, last) = (offset / CHUNK, chunk_count(end));
+        expect_few_runs(state, &self.content_of(state)?.map, 2)?;
+        let clears = !matches!(what, Allocate::Reserve { .. });
+        if clears {
+            self.fetch_parts(state, offset, end)?;
+        }
         if what != Allocate::PunchHole {
             self.promise(state, first, last, new_len, file.class)?;
         }
-        if !matches!(what, Allocate::Reserve { .. }) {
+        if clears {
             self.clear_range(state, offset, end, what == Allocate::PunchHole)?;
         }
         state.record.len = new_len;
@@ -389,7 +438,7 @@ impl Volume {
         let after = allocated(&self.content_of(state)?.map, new_len);
         self.charge_to(state, after, file.class)?;
         self.content_changed(state, false);
-        Ok(())
+        self.hand_on(state, None)
     }
 
     /// Charges and marks as promised what is a hole among the chunks `first..last`.
@@ -406,9 +455,22 @@ impl Volume {
                 }
             }
         }
+        expect_few_runs(state, &map, 2)?;
         self.charge_to(state, allocated(&map, new_len), class)?;
         if let Some(content) = &mut state.content {
             content.map = map;
+        }
+        Ok(())
+    }
+
+    /// Brings the chunks into memory that a range covers in part, before anything changes for it.
+    fn fetch_parts(&self, state: &mut State, offset: u64, end: u64) -> Result<()> {
+        for span in parts(offset, end) {
+            let held = chunk_len(state.record.len, span.chunk);
+            let keeps_some = span.skip < held && (span.skip > 0 || span.len < held);
+            if keeps_some && self.content_of(state)?.map.find(span.chunk).is_some() {
+                self.fetch(state, span.chunk, false)?;
+            }
         }
         Ok(())
     }
@@ -417,7 +479,7 @@ impl Volume {
     fn clear_range(&self, state: &mut State, offset: u64, end: u64, punch: bool) -> Result<()> {
         let end = if punch { end } else { end.min(state.record.len.max(offset)) };
         let len = state.record.len;
-        for span in spans(offset, end - offset).filter(|s| s.len < CHUNK_LEN) {
+        for span in parts(offset, end) {
             let held = chunk_len(len, span.chunk);
             let is_there = self.content_of(state)?.map.find(span.chunk).is_some();
             if !is_there || span.skip >= held {
@@ -513,6 +575,14 @@ impl Volume {
         }
         Ok(done)
     }
+}
+
+/// The chunks that a range covers in part: at most its first and its last.
+fn parts(offset: u64, end: u64) -> impl Iterator<Item = Span> {
+    let last = (end.saturating_sub(1) / CHUNK * CHUNK).max(offset);
+    let first_end = end.min((offset / CHUNK + 1) * CHUNK);
+    let last = spans(last.max(first_end), end.saturating_sub(last.max(first_end)));
+    spans(offset, first_end.saturating_sub(offset)).chain(last).filter(|span| span.len < CHUNK_LEN)
 }
 
 /// A mode without its setuid bit, and without its setgid bit where that grants something (`chown(2)`, `write(2)`).
