@@ -264,3 +264,40 @@ fn no_acknowledged_write_is_lost_to_a_disk_that_others_fill() {
         place.check().expect_success();
     });
 }
+
+#[test]
+fn a_file_written_out_of_order_is_closed_on_a_disk_that_could_not_hold_it_twice() {
+    let test = "a_file_written_out_of_order_is_closed_on_a_disk_that_could_not_hold_it_twice";
+    on_each_disk(test, |kind, place, disk, mounted| {
+        use std::os::unix::fs::FileExt;
+        let path = mounted.path("scattered");
+        let mut model = Numbers::new(3).bytes(30 << 20);
+        write(&path, &model).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        // Every chunk of the middle once more, from the back to the front.
+        for chunk in (100..370).rev() {
+            let part = Numbers::new(chunk).bytes(65_536);
+            let at = usize::try_from(chunk).unwrap() * 65_536;
+            file.write_all_at(&part, at as u64).unwrap();
+            model[at..at + 65_536].copy_from_slice(&part);
+        }
+        file.sync_all().unwrap();
+        let mut filler = File::options().append(true).create(true).open(disk.filler()).unwrap();
+        let free = rustix::fs::statvfs(&disk.at).map(|fs| fs.f_bavail * fs.f_frsize).unwrap();
+        filler.write_all(&vec![7; usize::try_from(free - (20 << 20)).unwrap()]).unwrap();
+        filler.sync_all().unwrap();
+        drop(file);
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(status(place)["state"], "ok", "{kind}: {}", mounted.log());
+        let free = rustix::fs::statvfs(&disk.at).map(|fs| fs.f_bavail * fs.f_frsize).unwrap();
+        assert!(free > 8 << 20, "{kind}: {free} bytes are left");
+        assert!(fs::read(&path).unwrap() == model, "{kind}");
+        disk.empty();
+        write(&mounted.path("more"), &[1; 100_000]).unwrap();
+        mounted.unmount();
+        place.check().expect_success();
+        let mounted = Mounted::start(place);
+        assert!(fs::read(mounted.path("scattered")).unwrap() == model, "{kind}");
+        mounted.unmount();
+    });
+}

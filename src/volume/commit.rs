@@ -10,27 +10,23 @@ use super::ahead::ReadAhead;
 use super::inode::{Inode, OpenBlob, State};
 use super::quota::Class;
 use super::record::Location;
+use super::rewrite::is_wasteful;
 use super::sealer::Buffer;
 use super::types::{OpenMode, SetAttr};
 use super::writer::Writer;
-use super::writing::{allocated, without_privileges};
+use super::writing::without_privileges;
 use super::{OpenFile, SNIFF_BYTES, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{EndRef, Facts};
 use crate::format::content::{Content, Place};
-use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, STRIDE, TRAILER_LEN, encode_trailer};
+use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, MAX_META_LEN, TRAILER_LEN, encode_trailer};
 use crate::format::geometry::{chunk_count, chunk_len};
-use crate::ids::{BlobId, FileKind, Ino};
+use crate::ids::{FileKind, Ino};
 use crate::media;
 use crate::store::Blob;
 
-/// A blob is rewritten at close when it holds more dead bytes than half of its live ones and this.
-const DEAD_BYTES: u64 = 256 << 10;
-/// ... or when its content lies in more runs than this.
-const MANY_RUNS: usize = 1024;
-
-/// An inode, its newest frame, and the blob in which that is to be made durable.
-type Committed = (Ino, (BlobId, u64), Arc<dyn Blob>);
+/// An inode, the sequence number of its newest frame, and the blob in which that is to be made durable.
+type Committed = (Ino, u64, Arc<dyn Blob>);
 
 impl Volume {
     /// Writes what no frame says yet: changed chunks, the end frame, the attributes, with one system call.
@@ -41,7 +37,18 @@ impl Volume {
     /// # Errors
     /// `NoSpace`, `Poisoned`, `Io`; everything is still in memory and can be committed again.
     pub(super) fn commit(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        if !state.content_changed && state.attrs_changed {
+            self.room_for_attributes(state, 0)?;
+        }
         self.commit_parts(inode, state, true)
+    }
+
+    /// The same, and a full disk gives what was put aside for this; the floor of the disk gives nothing.
+    fn commit_with_ballast(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        if !state.content_changed && state.attrs_changed {
+            self.room_for_attributes(state, 0)?;
+        }
+        self.ballast.with_room(|| self.commit_parts(inode, state, true))
     }
 
     /// Commits names and attributes, but no content that is still being written: that is for its own fsync or close to
@@ -56,7 +63,10 @@ impl Volume {
         let is_same_blob = |blob| state.blob.as_ref().is_some_and(|open| open.cipher.blob == blob && !open.is_new);
         match state.record.location {
             None => Ok(()),
-            Some(at) if is_same_blob(at.blob) => self.commit_parts(inode, state, false),
+            Some(at) if is_same_blob(at.blob) => {
+                self.room_for_attributes(state, 0)?;
+                self.commit_parts(inode, state, false)
+            }
             Some(at) => self.commit_to_former(inode, state, at),
         }
     }
@@ -90,7 +100,6 @@ impl Volume {
             Some(open) => open.clone(),
             None => return Err(Error::new(Kind::Io, "no blob to commit to")),
         };
-        let file = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(&open)? };
         let start = if open.is_new { 0 } else { open.end };
         let header = open.is_new.then(|| open.cipher.header());
         let (mut chunks, mut tail) = (Vec::new(), Vec::with_capacity(3));
@@ -99,12 +108,15 @@ impl Volume {
         if with_content && state.content_changed {
             let mut sealed = self.content_of(state)?.clone();
             self.seal_dirty(state, &mut open, &mut sealed, &mut chunks);
-            sealed.digest = self.digest_of(state, &sealed);
+            // What is known of a content that only moves is known of it there.
+            if sealed.digest.is_none() {
+                sealed.digest = self.digest_of(state, &sealed);
+                record.attrs.facts = self.facts_of(state);
+            }
             record.attrs.digest = sealed.digest;
-            record.attrs.facts = self.facts_of(state);
             let payload = sealed.encode();
+            expect_readable(&payload)?;
             let frame = open.cipher.seal_meta(FrameKind::End, open.end, open.next_frame, &payload);
-            // The end frame's payload is bounded by MAX_RUNS.
             let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             record.attrs.end = Some(EndRef {
                 offset: open.end,
@@ -121,6 +133,7 @@ impl Volume {
         let writing = self.begin_frame();
         record.attrs.seq = writing.seq;
         let payload = record.attrs.encode();
+        expect_readable(&payload)?;
         let frame = open.cipher.seal_meta(FrameKind::Attributes, open.end, open.next_frame, &payload);
         let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let (blob, salt) = (open.cipher.blob, open.cipher.salt);
@@ -129,6 +142,7 @@ impl Volume {
         open.next_frame += 1;
         tail.push(frame.bytes);
         tail.push(encode_trailer(len).to_vec());
+        let file = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(&open)? };
         let parts = header.iter().chain(chunks.iter().map(|chunk| &**chunk)).chain(&tail);
         let bufs: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
         if let Err(e) = file.write_at(&bufs, start) {
@@ -258,9 +272,9 @@ impl Volume {
             }
         }
         self.ledger.sync()?;
-        for (ino, frame, blob) in to_sync {
+        for (ino, seq, blob) in to_sync {
             blob.sync()?;
-            self.synced(ino, frame);
+            self.synced(ino, seq);
         }
         Ok(())
     }
@@ -284,7 +298,7 @@ impl Volume {
             if let Some(at) = state.record.location.filter(|_| !state.removed) {
                 let blob = self.store.open(at.blob)?;
                 let blob = blob.ok_or_else(|| Error::new(Kind::Damaged, format!("blob {} is missing", at.blob)))?;
-                to_sync.push((inode.ino, (at.blob, at.frame), blob));
+                to_sync.push((inode.ino, state.record.attrs.seq, blob));
             }
         }
         let state = inode.state.read();
@@ -384,19 +398,15 @@ impl Volume {
         if state.removed {
             return;
         }
-        match self.ballast.with_room(|| self.commit(inode, state)) {
+        match self.commit_with_ballast(inode, state) {
             Ok(()) => {
                 if let Some(writer) = &state.writer {
                     writer.flight.wait();
                     self.give_room_back(state, writer.reserved);
                 }
                 state.writer = None;
-                if self.is_scattered(state)
-                    && let Err(e) = self.rewrite(inode, state)
-                {
-                    tracing::warn!(ino = %inode.ino, "a file was not rewritten in order: {e}");
-                }
                 self.facts_wanted(inode, state);
+                self.tidy_up(inode, state);
             }
             Err(e) if e.kind() == Kind::Poisoned => {}
             Err(e) if e.kind() == Kind::NoSpace => self.waits_for_room(inode, &e),
@@ -412,72 +422,12 @@ impl Volume {
     }
 
     /// Gives back what the disk had promised for this blob beyond what it has become: best effort.
-    fn give_room_back(&self, state: &State, reserved: u64) {
+    pub(super) fn give_room_back(&self, state: &State, reserved: u64) {
         if let Some(open) = state.blob.as_ref().filter(|open| open.end < reserved)
             && let Err(e) = self.blob_of(open).and_then(|blob| blob.cut(open.end))
         {
             tracing::warn!("blob {}: the room it does not need stays taken: {e}", open.cipher.blob);
         }
-    }
-
-    fn is_scattered(&self, state: &State) -> bool {
-        let (Some(content), Some(open)) = (&state.content, &state.blob) else { return false };
-        let live = content.map.stored_chunks() * STRIDE;
-        let dead = open.end.saturating_sub(live);
-        dead > live / 2 + DEAD_BYTES || content.map.runs().len() > MANY_RUNS
-    }
-
-    /// Writes the content in order into a new blob; the old one goes when the new one is durable.
-    pub(super) fn rewrite(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
-        let old = state.blob.take();
-        let (content, len) = (self.content_of(state)?.clone(), state.record.len);
-        let mut fresh = State::new(state.record.clone(), false);
-        fresh.replaced.extend(old.as_ref().map(|o| o.cipher.blob));
-        fresh.content = Some(Content { len, ..Content::default() });
-        fresh.record.len = len;
-        fresh.writer = Some(Box::new(Writer::from_start()));
-        state.blob = old;
-        let mut plain = vec![0; CHUNK_LEN];
-        for run in content.map.runs() {
-            for chunk in run.first..run.first + run.count {
-                if run.place == Place::Reserved {
-                    if let Some(c) = &mut fresh.content {
-                        c.map.set(chunk, 1, Some(Place::Reserved));
-                    }
-                    continue;
-                }
-                let want = chunk_len(len, chunk);
-                let part = plain.get_mut(..want).unwrap_or_default();
-                self.read_state(state, chunk * CHUNK_LEN as u64, part)?;
-                self.put_for_rewrite(&mut fresh, chunk, part)?;
-            }
-        }
-        fresh.content_changed = true;
-        debug_assert_eq!(fresh.content.as_ref().map(|c| allocated(&c.map, len)), Some(state.record.allocated));
-        self.note_change(inode, state)?;
-        self.commit(inode, &mut fresh)?;
-        fresh.writer = None;
-        fresh.indexed = state.indexed.take();
-        fresh.replaced.append(&mut state.replaced);
-        (fresh.opens, fresh.writers) = (state.opens, state.writers);
-        *state = fresh;
-        Ok(())
-    }
-
-    fn put_for_rewrite(&self, fresh: &mut State, chunk: u64, plain: &[u8]) -> Result<()> {
-        let mut frame = self.sealer.buffer();
-        frame.extend_from_slice(plain);
-        if let Some(content) = &mut fresh.content {
-            content.map.set(chunk, 1, Some(Place::Reserved));
-        }
-        let mut full = Vec::new();
-        if let Some(writer) = &mut fresh.writer {
-            writer.dirty.insert(chunk, super::writer::Dirty { frame, is_clean: false });
-            if writer.dirty.len() >= 16 {
-                full = writer.dirty.iter().filter(|(_, d)| d.is_full()).map(|(c, _)| *c).collect();
-            }
-        }
-        if full.is_empty() { Ok(()) } else { self.hand_over(fresh, &full) }
     }
 
     /// Changes attributes; the length too.
@@ -530,12 +480,24 @@ impl Volume {
             self.publish(inode, state);
             return self.store.latch().pass();
         }
-        match self.ballast.with_room(|| self.commit(inode, state)) {
+        match self.commit_with_ballast(inode, state) {
             Err(e) if e.kind() == Kind::NoSpace => self.waits_for_room(inode, &e),
             other => other?,
         }
+        if is_wasteful(state) {
+            // By another thread: who changes a name may hold more than this inode.
+            self.publisher.offer(inode);
+        }
         Ok(())
     }
+}
+
+/// Refuses the payload of a frame that no reader would take.
+fn expect_readable(payload: &[u8]) -> Result<()> {
+    if payload.len() <= MAX_META_LEN {
+        return Ok(());
+    }
+    Err(Error::new(Kind::TooLarge, format!("what is to be told of a file is at most {MAX_META_LEN} bytes")))
 }
 
 // A frame in memory is one frame on disk without its tag.

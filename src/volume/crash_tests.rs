@@ -13,16 +13,16 @@ use crate::error::Kind;
 use crate::ids::Ino;
 use crate::store::StoreLock;
 
-const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
+pub(super) const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
 const ANEW: OpenMode = OpenMode { truncate: true, ..RW };
-const NODE: NewNode = NewNode { mode: 0o644, uid: 1, gid: 2 };
+pub(super) const NODE: NewNode = NewNode { mode: 0o644, uid: 1, gid: 2 };
 
 fn open(dir: &Path) -> Arc<Volume> {
     let key = KeySource::key_file(&dir.join("key")).unwrap();
     Volume::open(&dir.join("store"), &[key], OpenOptions::default()).unwrap()
 }
 
-fn new_volume() -> (TempDir, Arc<Volume>) {
+pub(super) fn new_volume() -> (TempDir, Arc<Volume>) {
     let dir = tempfile::tempdir().unwrap();
     make_key_file(&dir.path().join("key")).unwrap();
     let options =
@@ -49,13 +49,13 @@ fn image_of(dir: &TempDir) -> TempDir {
 }
 
 /// Opens a copy of the store as a volume, which must be whole.
-fn reopen(image: TempDir) -> (TempDir, Arc<Volume>) {
+pub(super) fn reopen(image: TempDir) -> (TempDir, Arc<Volume>) {
     let volume = open(image.path());
     assert_eq!(volume.check(true, &mut |_, _| {}).unwrap().findings, []);
     (image, volume)
 }
 
-fn after_a_crash(dir: &TempDir) -> (TempDir, Arc<Volume>) {
+pub(super) fn after_a_crash(dir: &TempDir) -> (TempDir, Arc<Volume>) {
     reopen(image_of(dir))
 }
 
@@ -64,7 +64,7 @@ fn blob_path(dir: &Path, ino: Ino) -> PathBuf {
     dir.join(format!("store/blobs/{:013x}/{:016x}", ino.0 >> 12, ino.0))
 }
 
-fn blob_file(dir: &Path, ino: Ino) -> File {
+pub(super) fn blob_file(dir: &Path, ino: Ino) -> File {
     File::options().read(true).write(true).open(blob_path(dir, ino)).unwrap()
 }
 

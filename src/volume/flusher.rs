@@ -279,11 +279,11 @@ impl Volume {
 
     /// Makes every committed frame and every removal durable.
     pub(super) fn sync_store(&self) -> Result<()> {
-        let before: Vec<_> = self.tracking.unsynced.lock().iter().map(|(ino, frame)| (*ino, *frame)).collect();
+        let before: Vec<(Ino, u64)> = self.tracking.unsynced.lock().iter().map(|(ino, seq)| (*ino, *seq)).collect();
         self.ledger.sync()?;
         self.store.sync_all()?;
-        for (ino, frame) in before {
-            self.synced(ino, frame);
+        for (ino, seq) in before {
+            self.synced(ino, seq);
         }
         self.forget_leavers();
         Ok(())

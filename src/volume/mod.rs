@@ -13,6 +13,8 @@ mod crash_tests;
 mod facts;
 mod flusher;
 mod frames;
+#[cfg(test)]
+mod growth_tests;
 mod indexing;
 mod inode;
 mod ledger;
@@ -29,6 +31,7 @@ mod record;
 mod recovery;
 mod report;
 mod retention;
+mod rewrite;
 mod sealer;
 mod tracking;
 mod truth;

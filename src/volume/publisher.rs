@@ -1,4 +1,4 @@
-//! The threads that publish files after their close, beside the requests that closed them.
+//! The threads that publish files after their close, beside the requests that closed them, and tidy blobs up.
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -48,6 +48,15 @@ impl Publisher {
         queue.is_some_and(|queue| queue.send(Arc::clone(inode)).is_ok())
     }
 
+    /// Has a blob rewritten that is mostly dead, unless too much is under way: whoever changes it again will ask again.
+    /// Its state may be locked.
+    pub fn offer(&self, inode: &Arc<Inode>) {
+        let queue = self.queue.lock().clone();
+        if let Some(queue) = queue {
+            let _full = queue.try_send(Arc::clone(inode));
+        }
+    }
+
     /// Waits until all that was handed over is published, and ends the threads.
     pub fn finish(&self) {
         drop(self.queue.lock().take());
@@ -64,6 +73,8 @@ fn publish_all(volume: &Weak<Volume>, closed: &Receiver<Arc<Inode>>) {
         // Opened again, removed or published meanwhile: then there is nothing to do.
         if state.writers == 0 && state.writer.is_some() {
             volume.publish(&inode, &mut state);
+        } else {
+            volume.tidy_up(&inode, &mut state);
         }
     }
 }

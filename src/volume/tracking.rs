@@ -55,8 +55,8 @@ pub(super) struct Tracking {
     pub uncommitted: Mutex<HashMap<Ino, Arc<Inode>>>,
     /// Closed files whose content is in memory alone, since the disk is full.
     pub unpublished: Mutex<HashMap<Ino, Arc<Inode>>>,
-    /// Inodes with a frame that is not durable yet: its blob and number.
-    pub unsynced: Mutex<HashMap<Ino, (BlobId, u64)>>,
+    /// Inodes with an attribute frame that is not durable yet, and its sequence number.
+    pub unsynced: Mutex<HashMap<Ino, u64>>,
     /// Numbers of attribute frames that are being written.
     pub committing: Mutex<BTreeSet<u64>>,
     /// Inodes without a name that somebody may still use, and since when.
@@ -197,7 +197,7 @@ impl Volume {
         }
         if let Some(at) = state.record.location {
             self.tracking.young.lock().remove(&at.blob);
-            self.tracking.unsynced.lock().insert(inode.ino, (at.blob, at.frame));
+            self.tracking.unsynced.lock().insert(inode.ino, state.record.attrs.seq);
         }
         for blob in state.replaced.drain(..) {
             self.keep_in_mind(blob);
@@ -215,10 +215,10 @@ impl Volume {
         self.tracking.unsynced.lock().contains_key(&ino) || self.tracking.uncommitted.lock().contains_key(&ino)
     }
 
-    /// Frames of this inode up to this one are durable.
-    pub(super) fn synced(&self, ino: Ino, (blob, frame): (BlobId, u64)) {
+    /// Attribute frames of this inode up to the one with this sequence number are durable.
+    pub(super) fn synced(&self, ino: Ino, seq: u64) {
         let mut unsynced = self.tracking.unsynced.lock();
-        if unsynced.get(&ino).is_some_and(|(newest, number)| *newest == blob && *number <= frame) {
+        if unsynced.get(&ino).is_some_and(|newest| *newest <= seq) {
             unsynced.remove(&ino);
         }
     }

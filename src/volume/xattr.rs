@@ -141,7 +141,7 @@ impl Volume {
             _ if name.starts_with(OURS) => return self.set_again(ino, name, value),
             _ => {}
         }
-        self.change_xattr(ino, |xattrs| {
+        self.change_xattr(ino, name.len() + value.len(), |xattrs| {
             let old = xattrs.get(name).map(Vec::len);
             match (mode, old) {
                 (XattrMode::Create, Some(_)) => return Err(Kind::Exists.into()),
@@ -172,14 +172,19 @@ impl Volume {
         }
     }
 
+    /// Changes attributes by `more` bytes, for which a full disk must have room; taking some away is always possible.
     fn change_xattr(
         &self,
         ino: Ino,
+        more: usize,
         change: impl FnOnce(&mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Result<()>,
     ) -> Result<()> {
         let inode = self.inode(ino)?;
         let mut state = inode.state.write();
         self.store.latch().pass()?;
+        if more > 0 {
+            self.room_for_attributes(&state, more)?;
+        }
         self.note_change(&inode, &state)?;
         change(&mut state.record.attrs.xattrs)?;
         state.record.attrs.ctime = self.clock.now();
@@ -232,7 +237,7 @@ impl Volume {
             _ if name.starts_with(b"system.") => return Err(Kind::Unsupported.into()),
             _ => {}
         }
-        self.change_xattr(ino, |xattrs| xattrs.remove(name).map(|_| ()).ok_or_else(none))
+        self.change_xattr(ino, 0, |xattrs| xattrs.remove(name).map(|_| ()).ok_or_else(none))
     }
 }
 
