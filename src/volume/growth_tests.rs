@@ -50,20 +50,20 @@ fn parts_of_many_chunks_leave_memory_and_are_read_again() {
     model.resize(len as usize / 2, 0);
     for n in 0..3000u64 {
         let (at, part) = (dice.below(len) as usize, vec![n as u8 | 1; 1 + dice.below(9000) as usize]);
-        match dice.below(20) {
-            0 => {
+        match dice.below(200) {
+            0..10 => {
                 let end = (at + part.len()).min(model.len());
                 if at < end {
                     volume.allocate(&file, at as u64, (end - at) as u64, Allocate::PunchHole).unwrap();
                     model[at..end].fill(0);
                 }
             }
-            1 if n > 1000 => {
+            10..20 if n > 1000 => {
                 let size = model.len() - dice.below(70_000) as usize;
                 volume.setattr(attr.ino, &SetAttr { size: Some(size as u64), ..SetAttr::default() }).unwrap();
                 model.resize(size, 0);
             }
-            2 => volume.fsync(&file, false).unwrap(),
+            20 => volume.fsync(&file, false).unwrap(),
             _ => {
                 volume.write(&file, at as u64, &part, false).unwrap();
                 model.resize(model.len().max(at + part.len()), 0);

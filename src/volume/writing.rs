@@ -160,9 +160,11 @@ impl Volume {
     /// Brings the chunks of a range that will be written into memory: all of them, or none that was not there.
     fn fetch_range(&self, state: &mut State, offset: u64, range_len: u64) -> Result<()> {
         let len = state.record.len;
-        let is_there = |state: &State, chunk| state.writer.as_ref().is_some_and(|w| w.dirty.contains_key(&chunk));
         let mut fetched = Vec::new();
-        for span in spans(offset, range_len).filter(|span| !is_there(state, span.chunk)).collect::<Vec<_>>() {
+        for span in spans(offset, range_len) {
+            if state.writer.as_ref().is_some_and(|writer| writer.dirty.contains_key(&span.chunk)) {
+                continue;
+            }
             let covers = span.skip == 0 && span.len >= chunk_len(len, span.chunk);
             if let Err(e) = self.fetch(state, span.chunk, covers) {
                 // One whose bytes were not read, since they were to be replaced, would read as zeros.
