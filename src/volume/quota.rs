@@ -109,25 +109,28 @@ impl Quota {
 
     /// What `statfs(2)` shows.
     pub fn statfs(&self, policy: &Policy, store: &dyn Store) -> Result<Statfs> {
-        let usage = self.usage.lock();
-        let space = store.space()?;
-        let room = space.free.saturating_sub(policy.floor_bytes);
-        let total = policy.max_bytes.unwrap_or_else(|| usage.bytes.saturating_add(room));
-        let free = total.saturating_sub(usage.bytes).min(room);
-        let available = free.saturating_sub(reserved_bytes(policy));
-        let files = policy.max_media.unwrap_or_else(|| usage.media.saturating_add(room / BLOCK_SIZE));
-        Ok(Statfs {
-            block_size: BLOCK_SIZE as u32,
-            blocks: total / BLOCK_SIZE,
-            free: free / BLOCK_SIZE,
-            available: available / BLOCK_SIZE,
-            files,
-            files_free: files.saturating_sub(usage.media),
-        })
+        Ok(self.usage.lock().statfs(policy, store.space()?))
     }
 }
 
 impl Usage {
+    /// The size is what is used and what can still be stored: the quota, unless the disk has no room for all of it.
+    fn statfs(&self, policy: &Policy, space: Space) -> Statfs {
+        let room = space.free.saturating_sub(policy.floor_bytes);
+        let left = policy.max_bytes.map_or(room, |max| max.saturating_sub(self.bytes));
+        let reserve = if policy.max_bytes.is_some() { reserved_bytes(policy) } else { 0 };
+        let free = left.min(room);
+        let files = policy.max_media.unwrap_or_else(|| self.media.saturating_add(room / BLOCK_SIZE));
+        Statfs {
+            block_size: BLOCK_SIZE as u32,
+            blocks: self.bytes.saturating_add(free) / BLOCK_SIZE,
+            free: free / BLOCK_SIZE,
+            available: left.saturating_sub(reserve).min(room) / BLOCK_SIZE,
+            files,
+            files_free: files.saturating_sub(self.media),
+        }
+    }
+
     fn check(&self, policy: &Policy, class: Class, bytes: u64, media: u64) -> Result<()> {
         if let Some(max) = policy.max_media
             && self.media.saturating_add(media) > max
@@ -226,5 +229,37 @@ mod tests {
     fn a_reserve_is_a_part_of_the_quota() {
         assert_eq!(reserved_bytes(&policy(1000, 10)), 100);
         assert_eq!(reserved_bytes(&policy(1000, 200)), 1000);
+    }
+
+    const MIB: u64 = 1 << 20;
+    const BLOCKS: u64 = MIB / BLOCK_SIZE;
+
+    /// Size, used, free and available as `df` shows them, in MiB, of a quota of 1000 MiB with 100 reserved.
+    fn shown(used: u64, disk: u64) -> (u64, u64, u64, u64) {
+        let policy = Policy { floor_bytes: 20 * MIB, ..policy(1000 * MIB, 10) };
+        let usage = Usage { bytes: used * MIB, ..Usage::default() };
+        let shown = usage.statfs(&policy, Space { total: 5000 * MIB, free: disk * MIB });
+        let used = shown.blocks - shown.free;
+        (shown.blocks / BLOCKS, used / BLOCKS, shown.free / BLOCKS, shown.available / BLOCKS)
+    }
+
+    #[test]
+    fn the_size_is_the_quota_while_the_disk_has_room_for_it() {
+        assert_eq!(shown(0, 1020), (1000, 0, 1000, 900));
+        assert_eq!(shown(300, 720), (1000, 300, 700, 600));
+        assert_eq!(shown(950, 720), (1000, 950, 50, 0));
+        assert_eq!(shown(1200, 720), (1200, 1200, 0, 0), "more is used than a lowered quota lets");
+    }
+
+    #[test]
+    fn a_disk_smaller_than_the_quota_shows_no_more_used_than_there_is() {
+        assert_eq!(shown(1, 520), (501, 1, 500, 500));
+        assert_eq!(shown(1, 10), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn the_reserve_is_a_part_of_the_quota_and_not_of_the_disk() {
+        assert_eq!(shown(300, 620), (900, 300, 600, 600), "the quota has 700 left, of which 100 are reserved");
+        assert_eq!(shown(300, 670), (950, 300, 650, 600));
     }
 }

@@ -151,7 +151,7 @@ pub struct DirEntry {
 pub struct Statfs {
     /// Unit of the three counts, in bytes.
     pub block_size: u32,
-    /// The quota, or the size of the backing file system.
+    /// What is used and what can still be stored: the quota, when the backing file system has room for it.
     pub blocks: u64,
     /// Free units, the reserve included.
     pub free: u64,
