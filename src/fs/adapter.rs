@@ -17,6 +17,7 @@ use super::convert::file_attr;
 use super::errno::errno;
 use super::expired;
 use super::handles::{Handle, Handles};
+use super::reach::Caller;
 use super::references::References;
 
 /// How long the kernel may trust names and attributes: long, since it is told of every change it did not make.
@@ -145,11 +146,15 @@ impl WamediaFs {
         }
     }
 
-    /// Finds a medium by its name in `.expired`. It may cease to be expired at any time, so the name is not remembered.
-    pub(super) fn expired_entry(&self, name: &[u8], reply: ReplyEntry) {
+    /// Finds a medium by its name in `.expired`. It may cease to be expired at any time, and is not there for everybody, so
+    /// the name is not remembered.
+    pub(super) fn expired_entry(&self, caller: &Caller, name: &[u8], reply: ReplyEntry) {
         let telling = self.references.telling();
         let found = self.ask("lookup", expired::INO, |volume| {
             let expired = volume.expired_by_name(name)?;
+            if !caller.reaches(volume, expired.ino)? {
+                return Err(Kind::NotFound.into());
+            }
             volume.getattr(expired.ino)
         });
         match found {

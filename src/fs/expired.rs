@@ -1,6 +1,7 @@
 //! `.expired` at the root: a directory that is not in the volume. Its entries are the expired media themselves.
 //!
-//! It has the owner and mode of the root directory: who may remove files there may remove expired media here.
+//! It has the owner and mode of the root directory. What a caller sees and removes here is what it could see and remove by
+//! the media's own paths (`reach`).
 
 use std::collections::VecDeque;
 

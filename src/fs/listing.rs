@@ -12,6 +12,7 @@ use super::adapter::{Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl};
 use super::convert::{dot_attr, file_attr, file_type};
 use super::expired::{self, ExpiredListing};
 use super::handles::Handle;
+use super::reach::Caller;
 
 /// Entries asked of the volume at once: about as many as one reply of the kernel's usual size takes.
 const PAGE: usize = 128;
@@ -39,8 +40,8 @@ type Add<'a> = &'a mut dyn FnMut(&Entry<'_>) -> bool;
 
 impl WamediaFs {
     /// Answers `readdir`.
-    pub(super) fn list(&self, number: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let answer = self.fill(number, offset, false, &mut |entry| {
+    pub(super) fn list(&self, caller: &Caller, number: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let answer = self.fill(caller, (number, offset), false, &mut |entry| {
             reply.add(INodeNo(entry.ino.0), entry.offset, entry.file_type, OsStr::from_bytes(entry.name))
         });
         match answer {
@@ -50,9 +51,15 @@ impl WamediaFs {
     }
 
     /// Answers `readdirplus`, in which each entry is a look-up too and so counts.
-    pub(super) fn list_with_attrs(&self, number: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    pub(super) fn list_with_attrs(
+        &self,
+        caller: &Caller,
+        number: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let telling = self.references.telling();
-        let answer = self.fill(number, offset, true, &mut |entry| {
+        let answer = self.fill(caller, (number, offset), true, &mut |entry| {
             let attr = entry.attr.unwrap_or_else(|| dot_attr(entry.ino));
             let name = OsStr::from_bytes(entry.name);
             let full = reply.add(INodeNo(entry.ino.0), entry.offset, name, &entry.ttl, &attr, GENERATION);
@@ -69,7 +76,7 @@ impl WamediaFs {
     }
 
     /// Adds what follows `offset`. A failure after the first entry ends the page; it comes back with the next one.
-    fn fill(&self, number: FileHandle, offset: u64, with_attrs: bool, add: Add<'_>) -> Answer<()> {
+    fn fill(&self, caller: &Caller, (number, offset): (FileHandle, u64), with_attrs: bool, add: Add<'_>) -> Answer<()> {
         let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
         let mut added = false;
         let answer = {
@@ -81,7 +88,7 @@ impl WamediaFs {
             match &*handle {
                 Handle::File(_) => Err(Errno::ENOTDIR),
                 Handle::Directory(dir) => self.fill_directory(*dir, offset, with_attrs, &mut add_and_note),
-                Handle::Expired(listing) => self.fill_expired(listing, offset, with_attrs, &mut add_and_note),
+                Handle::Expired(listing) => self.fill_expired(caller, (listing, offset), with_attrs, &mut add_and_note),
             }
         };
         if added { Ok(()) } else { answer }
@@ -134,7 +141,13 @@ impl WamediaFs {
         Ok(false)
     }
 
-    fn fill_expired(&self, listing: &ExpiredListing, offset: u64, with_attrs: bool, add: Add<'_>) -> Answer<()> {
+    fn fill_expired(
+        &self,
+        caller: &Caller,
+        (listing, offset): (&ExpiredListing, u64),
+        with_attrs: bool,
+        add: Add<'_>,
+    ) -> Answer<()> {
         if (offset < 1 && add(&dot(b".", expired::INO, 1))) || (offset < 2 && add(&dot(b"..", Ino::ROOT, 2))) {
             return Ok(());
         }
@@ -143,8 +156,11 @@ impl WamediaFs {
         loop {
             let page = self.ask("readdir", expired::INO, |volume| listing.page(volume, after, limit))?;
             for (offset, found) in &page {
-                let attr = self.ask("readdir", found.ino, |volume| volume.getattr(found.ino));
-                // A medium that went since the page was made is left out.
+                let attr = self.ask("readdir", found.ino, |volume| {
+                    caller.expect_reach(volume, found.ino)?;
+                    volume.getattr(found.ino)
+                });
+                // A medium that went since the page was made is left out, as is one that the caller could not come to.
                 let Ok(attr) = attr else { continue };
                 let entry = Entry {
                     ino: expired::alias(found.ino),

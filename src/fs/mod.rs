@@ -30,6 +30,7 @@ mod mountinfo;
 mod mountpoint;
 mod operations;
 mod options;
+mod reach;
 mod references;
 mod session;
 mod syscalls;

@@ -27,6 +27,7 @@ use super::adapter::{
 use super::convert::{allocation, file_attr, node_kind, open_mode, rename_mode, seek_target, time_or_now, xattr_mode};
 use super::expired::{self, ExpiredListing};
 use super::handles::{FileGuard, Handle};
+use super::reach::Caller;
 
 /// What the kernel may do for us or leave to us. Write-back caching is not among it: with it a `write` would succeed
 /// before the quota has been asked.
@@ -91,10 +92,10 @@ impl Filesystem for WamediaFs {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (dir, name) = (ino(parent), name.as_bytes());
         if dir == expired::INO {
-            return self.expired_entry(name, reply);
+            return self.expired_entry(&Caller::of(req), name, reply);
         }
         if expired::is_named(dir, name) {
             return match self.ask("lookup", dir, expired::attributes) {
@@ -220,10 +221,14 @@ impl Filesystem for WamediaFs {
         self.entry("link", parent, reply, |volume| volume.link(ino(number), dir, name));
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (dir, name) = (ino(parent), name.as_bytes());
         let answer = if dir == expired::INO {
-            self.ask("unlink", dir, |volume| volume.remove_expired(volume.expired_by_name(name)?.ino))
+            self.ask("unlink", dir, |volume| {
+                let medium = volume.expired_by_name(name)?.ino;
+                Caller::of(req).expect_unlink(volume, medium)?;
+                volume.remove_expired(medium)
+            })
         } else {
             self.ask("unlink", dir, |volume| volume.unlink(dir, name))
         };
@@ -287,7 +292,8 @@ impl Filesystem for WamediaFs {
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let mode = open_mode(flags);
         let mut open_flags = open_flags(mode);
-        if expired::is_alias(number) {
+        let is_alias = expired::is_alias(number);
+        if is_alias {
             if mode.write || mode.truncate {
                 return reply.error(Errno::EROFS);
             }
@@ -296,6 +302,9 @@ impl Filesystem for WamediaFs {
         }
         let number = ino(number);
         let answer = self.ask("open", number, |volume| {
+            if is_alias {
+                Caller::of(req).expect_reach(volume, number)?;
+            }
             let file = volume.open_file(number, mode)?;
             let guard = FileGuard::new(self.volume.clone(), file);
             if mode.truncate && req.uid() != 0 {
@@ -435,12 +444,12 @@ impl Filesystem for WamediaFs {
         reply.opened(self.handles.insert(handle), FopenFlags::empty());
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
-        self.list(handle, offset, reply);
+    fn readdir(&self, req: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+        self.list(&Caller::of(req), handle, offset, reply);
     }
 
-    fn readdirplus(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        self.list_with_attrs(handle, offset, reply);
+    fn readdirplus(&self, req: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        self.list_with_attrs(&Caller::of(req), handle, offset, reply);
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {

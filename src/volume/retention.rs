@@ -193,6 +193,14 @@ impl Volume {
         if is_expired && entry.name == name { Ok(entry) } else { Err(missing()) }
     }
 
+    /// The directories that a medium has its names in.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn holders_of(&self, ino: Ino) -> Result<Vec<Ino>> {
+        Ok(self.inode(ino)?.state.read().record.attrs.links.iter().map(|link| link.parent).collect())
+    }
+
     /// Removes a medium with all its names if it is expired at this moment.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod commands;
 mod expiry;
 mod filling;
 mod keys;
+mod reach;
 
 use std::ffi::OsStr;
 use std::fs;
