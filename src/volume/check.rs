@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::Volume;
 use super::truth::{self, Keys};
 use super::types::{CheckReport, Finding};
+use super::{Volume, policy};
 use crate::error::{Kind, Result};
 use crate::format::content::Place;
 use crate::format::frame::CHUNK_LEN;
@@ -31,6 +31,9 @@ impl Volume {
         }
         self.settle();
         let mut report = CheckReport::default();
+        if self.in_force().is_lost {
+            Volume::note(&mut report, None, None, None, policy::LOST.to_owned());
+        }
         let mut blobs = HashSet::new();
         self.store.list(BlobId(0), &mut |id| {
             blobs.insert(id);

@@ -386,6 +386,9 @@ impl Volume {
         if has_news && state.content_changed {
             self.activity.note_end(false);
         }
+        if !state.removed && !has_news {
+            self.note_use(&inode, &mut state, file.mode);
+        }
         drop(state);
         if is_over {
             self.last_close(&inode);

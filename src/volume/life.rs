@@ -13,6 +13,7 @@ use super::frames::BlobCipher;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
 use super::ledger::Ledger;
+use super::policy::InForce;
 use super::publisher::Publisher;
 use super::quota::Quota;
 use super::reading::ChunkCache;
@@ -106,7 +107,12 @@ impl Volume {
         }
         let store = DirStore::open(&layout.blobs())?;
         write_root(&store, &key, suite, id, options)?;
-        policy::write(&layout, &key.sub_key(suite, id, "policy"), id, &options.policy)?;
+        policy::write(
+            &layout,
+            &key.sub_key(suite, id, "policy"),
+            id,
+            &InForce::new(options.policy.clone(), None, false),
+        )?;
         // The superblock makes it a volume, so it is written last.
         write_superblock(path, &superblock)?;
         Ok(id)
@@ -187,7 +193,7 @@ impl Volume {
             index: opened,
             ledger,
             clock: Arc::clone(&options.clock),
-            policy: RwLock::new(Arc::new(policy)),
+            policy: RwLock::new(policy),
             quota: Quota::default(),
             totals: Mutex::default(),
             cache: InodeCache::new(CACHED_INODES),
@@ -231,6 +237,11 @@ impl Volume {
         } else {
             notes.extend(self.rebuild(journals, progress)?);
         }
+        self.sort_late();
+        let is_sorted = !journals.is_complete || self.is_sorted()?;
+        if is_sorted {
+            self.note_sorting();
+        }
         let totals = self.totals.lock().clone();
         self.quota.set(totals.bytes, totals.media);
         self.known_types.lock().extend(self.types_known()?);
@@ -250,7 +261,7 @@ impl Volume {
         }
         self.checkpoint_if_room()?;
         self.tend_ballast();
-        Ok(())
+        if is_sorted { Ok(()) } else { self.reclass_all() }
     }
 
     /// Publishes what is open, completes the index and lets go of the store. Nothing may be asked of the volume after.

@@ -5,6 +5,9 @@
 
 mod absent;
 mod activity;
+mod aging;
+#[cfg(test)]
+mod aging_tests;
 mod ahead;
 mod check;
 mod commit;
@@ -64,6 +67,7 @@ use activity::Activity;
 use ahead::ReadAhead;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
+use policy::InForce;
 use publisher::Publisher;
 use quota::Quota;
 use reading::ChunkCache;
@@ -89,7 +93,7 @@ pub struct Volume {
     index: Index,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
-    policy: RwLock<Arc<Policy>>,
+    policy: RwLock<InForce>,
     quota: Quota,
     totals: Mutex<Totals>,
     cache: InodeCache,

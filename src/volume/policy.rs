@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
 use super::Volume;
-use super::types::{Policy, Selector};
+use super::aging::{grain_under, has_prefixes, longest_first};
+use super::types::{AgeBy, Policy, RetentionRule, Selector};
+use crate::clock::Timestamp;
 use crate::crypto::{BlobKey, nonce};
 use crate::error::{Error, Kind, Result};
 use crate::ids::VolumeId;
+use crate::index::{Table, schema};
 use crate::store::Layout;
 
 const FILES: [&str; 2] = ["policy", "policy.bak"];
+/// Key of what the index is sorted under.
+const SORTED: &str = "sorted";
 /// The most retention rules a policy has.
 pub const MAX_RULES: usize = 256;
 /// The most reserves a policy has.
@@ -17,39 +25,98 @@ pub const MAX_RESERVES: usize = 8;
 const NONCE_LEN: usize = 24;
 const TAG_LEN: usize = 16;
 
+/// What is said while no copy of the policy is whole.
+pub(super) const LOST: &str = "no copy of the policy is whole: nothing expires and no quota holds; put the file `policy` back \
+from a backup and mount again, or say it anew with `wamedia retention set` and `wamedia quota set`";
+
+/// The policy in force, with what follows from how it came to be.
+#[derive(Clone)]
+pub(super) struct InForce {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// From when uses have been noted as finely as its rules need; none when that was always so.
+    pub used_since: Option<Timestamp>,
+    /// How finely they are noted, in seconds.
+    pub grain: i64,
+    /// Whether it only stands in for one of which no copy is whole.
+    pub is_lost: bool,
+}
+
+impl InForce {
+    /// A policy as it is in the store.
+    pub fn new(policy: Policy, used_since: Option<Timestamp>, is_lost: bool) -> InForce {
+        InForce { grain: grain_under(&policy), policy: Arc::new(policy), used_since, is_lost }
+    }
+
+    /// What stands in for a lost policy: no medium may go for it.
+    fn stand_in() -> InForce {
+        let retention = vec![RetentionRule { selector: Selector::Default, keep: None }];
+        InForce::new(Policy { retention, ..Policy::default() }, None, true)
+    }
+
+    /// What is in force when `policy` takes the place of this one.
+    fn followed_by(&self, policy: Policy, now: Timestamp) -> InForce {
+        let was_coarser = self.is_lost || self.policy.age_by == AgeBy::Written || grain_under(&policy) < self.grain;
+        let is_since_now = policy.age_by == AgeBy::Used && was_coarser;
+        InForce::new(policy, if is_since_now { Some(now) } else { self.used_since }, false)
+    }
+
+    /// A digest of what the index is sorted by age under: two policies with the same one need no sorting between them.
+    fn sorting(&self) -> Vec<u8> {
+        let rules = &self.policy.retention;
+        let selectors: Vec<_> = rules.iter().map(|rule| &rule.selector).collect();
+        // Of several names the one that is kept longest decides.
+        let order = has_prefixes(rules).then(|| longest_first(rules));
+        let parts = serde_json::to_vec(&(selectors, order, self.policy.age_by, self.used_since));
+        Sha256::digest(parts.unwrap_or_default()).to_vec()
+    }
+}
+
+/// A policy as its file has it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    policy: Policy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used_since: Option<Timestamp>,
+}
+
 fn bound_to(volume: VolumeId) -> Vec<u8> {
     [b"wamedia policy 1".as_slice(), &volume.0].concat()
 }
 
 /// Seals and writes both copies.
-pub(super) fn write(layout: &Layout, key: &BlobKey, volume: VolumeId, policy: &Policy) -> Result<()> {
-    let mut bytes = serde_json::to_vec(policy).map_err(|e| Error::new(Kind::Invalid, format!("policy: {e}")))?;
+pub(super) fn write(layout: &Layout, key: &BlobKey, volume: VolumeId, force: &InForce) -> Result<()> {
+    let kept = Kept { policy: Policy::clone(&force.policy), used_since: force.used_since };
+    let mut bytes = serde_json::to_vec(&kept).map_err(|e| Error::new(Kind::Invalid, format!("policy: {e}")))?;
     let nonce = nonce();
     let tag = key.seal(&nonce, &bound_to(volume), &mut bytes);
     let sealed = [nonce.as_slice(), &bytes, &tag].concat();
     FILES.iter().rev().try_for_each(|name| layout.write_small(name, &sealed))
 }
 
-fn open(sealed: &[u8], key: &BlobKey, volume: VolumeId) -> Option<Policy> {
+fn open(sealed: &[u8], key: &BlobKey, volume: VolumeId) -> Option<InForce> {
     let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
     let (body, tag) = rest.split_last_chunk::<TAG_LEN>()?;
     let mut bytes = body.to_vec();
     key.open(nonce, &bound_to(volume), &mut bytes, tag).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+    Some(InForce::new(kept.policy, kept.used_since, false))
 }
 
-/// Reads the policy; notes say what was wrong with a copy. With no whole copy the defaults hold.
-pub(super) fn read(layout: &Layout, key: &BlobKey, volume: VolumeId) -> Result<(Policy, Vec<String>)> {
+/// Reads the policy; notes say what was wrong with a copy. With no whole copy one stands in under
+/// which nothing expires.
+pub(super) fn read(layout: &Layout, key: &BlobKey, volume: VolumeId) -> Result<(InForce, Vec<String>)> {
     let mut notes = Vec::new();
     for name in FILES {
         let found = layout.read_small(name)?.and_then(|bytes| open(&bytes, key, volume));
         match found {
-            Some(policy) => return Ok((policy, notes)),
+            Some(force) => return Ok((force, notes)),
             None => notes.push(format!("the copy `{name}` of the policy is missing or damaged")),
         }
     }
-    notes.push("no copy of the policy is whole: defaults hold (no quota, 30 days); set it with `wamedia quota` and `wamedia retention`".into());
-    Ok((Policy::default(), notes))
+    tracing::warn!("{LOST}");
+    Ok((InForce::stand_in(), notes))
 }
 
 /// Refuses a policy that makes no sense.
@@ -83,7 +150,12 @@ impl Volume {
     /// The policy that holds now.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read())
+        Arc::clone(&self.policy.read().policy)
+    }
+
+    /// The policy that holds now, with what follows from how it came to be.
+    pub(super) fn in_force(&self) -> InForce {
+        self.policy.read().clone()
     }
 
     /// Replaces the policy; it holds at once and is durable on return. Media are sorted anew when rules changed.
@@ -93,10 +165,19 @@ impl Volume {
     pub fn set_policy(&self, policy: Policy) -> Result<()> {
         validate(&policy)?;
         let _one = self.policy_change.lock();
-        write(&self.layout, &self.policy_key, self.id, &policy)?;
-        let old = std::mem::replace(&mut *self.policy.write(), Arc::new(policy));
-        let new = self.policy();
-        let same_rules = old.retention.iter().map(|r| &r.selector).eq(new.retention.iter().map(|r| &r.selector));
-        if same_rules && old.age_by == new.age_by { Ok(()) } else { self.reclass_all() }
+        let new = self.in_force().followed_by(policy, self.clock.now());
+        write(&self.layout, &self.policy_key, self.id, &new)?;
+        let old = std::mem::replace(&mut *self.policy.write(), new.clone());
+        if new.sorting() == old.sorting() { Ok(()) } else { self.reclass_all() }
+    }
+
+    /// Whether the index is sorted under the policy in force: a crash may have come between, or another file of it.
+    pub(super) fn is_sorted(&self) -> Result<bool> {
+        Ok(self.index.get(Table::Meta, &schema::meta(SORTED))?.is_some_and(|found| found == self.in_force().sorting()))
+    }
+
+    /// The index is sorted under the policy in force.
+    pub(super) fn note_sorting(&self) {
+        self.index.put(Table::Meta, &schema::meta(SORTED), self.in_force().sorting());
     }
 }

@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
+use super::aging::matches_type;
 use super::record::Totals;
-use super::retention::matches_type;
 use super::types::{MediaFilter, Medium, Statfs, Status};
-use super::{Volume, quota};
+use super::{Volume, policy, quota};
 use crate::crypto::Suite;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
@@ -49,8 +49,14 @@ impl Volume {
             floor_bytes: policy.floor_bytes,
             by_kind: by_kind(&totals),
             refused_writes,
-            recovery: self.recovery_notes.clone(),
+            recovery: self.notes(),
         })
+    }
+
+    /// What recovery did at the last open, and what is amiss until somebody mends it.
+    fn notes(&self) -> Vec<String> {
+        let lost = self.in_force().is_lost.then(|| policy::LOST.to_owned());
+        self.recovery_notes.iter().cloned().chain(lost).collect()
     }
 
     /// From when the oldest medium's age counts, of those that age by a rule.

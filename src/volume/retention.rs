@@ -1,134 +1,30 @@
-//! Retention: which media are expired, showing them, removing them.
+//! Expired media: showing them, removing them, and what keeps one from being so.
 
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Volume;
-use super::inode::{Inode, State};
-use super::record::{Age, Record};
-use super::types::{AgeBy, Expired, FileKind, OpenMode, Policy, PurgeReport, RetentionRule, Selector};
+use super::aging::{age_start, has_prefixes, secs};
+use super::inode::Inode;
+use super::record::Record;
+use super::types::{AgeBy, Expired, FileKind, Policy, PurgeReport, RetentionRule, Selector};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::index::{Table, schema};
 use crate::media;
 
-/// A read is noted as use when the last note is older than this, in seconds.
-const USE_GRAIN_SECS: i64 = 86_400;
 /// Media looked at in one step of a purge.
 const PURGE_STEP: usize = 256;
 const MAX_ENTRY_LEN: usize = 255;
 
-fn secs(keep: Duration) -> i64 {
-    i64::try_from(keep.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The type without its parameters, lower case.
-fn essence(mime: &str) -> String {
-    mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// Whether `mime` is what `pattern` (`type/subtype` or `type/*`) means.
-pub(super) fn matches_type(pattern: &str, mime: &str) -> bool {
-    let (pattern, mime) = (essence(pattern), essence(mime));
-    match pattern.strip_suffix("/*") {
-        Some(major) => mime.split('/').next() == Some(major),
-        None => pattern == mime,
-    }
-}
-
-fn is_below(path: &[u8], prefix: &str) -> bool {
-    let prefix = prefix.trim_matches('/').as_bytes();
-    prefix.is_empty() || path.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&b'/'))
-}
-
-/// The place in the policy of the rule that a medium falls under.
-fn rule_for(rules: &[RetentionRule], mime: &str, path: impl FnOnce() -> Vec<u8>) -> Option<usize> {
-    let has_prefixes = rules.iter().any(|r| matches!(r.selector, Selector::Prefix(_)));
-    let path = if has_prefixes { path() } else { Vec::new() };
-    let rank = |rule: &RetentionRule| match &rule.selector {
-        Selector::Prefix(prefix) if is_below(&path, prefix) => Some((3, prefix.len())),
-        Selector::Type(pattern) if matches_type(pattern, mime) => Some((2, usize::from(!pattern.ends_with("/*")))),
-        Selector::Default => Some((1, 0)),
-        _ => None,
-    };
-    let ranked = rules.iter().enumerate().filter_map(|(nth, rule)| rank(rule).map(|rank| (rank, nth)));
-    ranked.max().map(|(_, nth)| nth)
-}
-
-fn age_start(record: &Record, by: AgeBy) -> Timestamp {
-    match by {
-        AgeBy::Written => record.attrs.mtime,
-        AgeBy::Used => record.attrs.mtime.max(record.attrs.used),
-    }
-}
-
 impl Volume {
-    /// Where a medium stands among those that age; none when it is held, kept for ever, or no medium.
-    pub(super) fn age_of(&self, record: &Record) -> Option<Age> {
-        if !record.is_medium() || record.attrs.held.is_some() {
-            return None;
-        }
-        let policy = self.policy();
-        let start = age_start(record, policy.age_by);
-        match record.attrs.retention {
-            Some(u64::MAX) => None,
-            Some(own) => {
-                let when = start.plus_secs(i64::try_from(own).unwrap_or(i64::MAX));
-                Some(Age { class: Age::OWN, when })
-            }
-            None => {
-                let ino = record.attrs.ino;
-                let rule = rule_for(&policy.retention, record.mime().unwrap_or(""), || self.links_path(record, ino))?;
-                // Rules are few: their number is bounded when a policy is set.
-                Some(Age { class: u16::try_from(rule).ok()?, when: start })
-            }
-        }
-    }
-
-    fn links_path(&self, record: &Record, _ino: Ino) -> Vec<u8> {
-        let Some(link) = record.attrs.links.first() else { return Vec::new() };
-        let mut path = self.path_of(link.parent).unwrap_or_default();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&link.name);
-        path
-    }
-
-    /// When a medium's retention ends.
-    pub(super) fn expires_at(&self, record: &Record) -> Option<Timestamp> {
-        let age = self.age_of(record)?;
-        if age.class == Age::OWN {
-            return Some(age.when);
-        }
-        let policy = self.policy();
-        let keep = policy.retention.get(usize::from(age.class))?.keep?;
-        Some(age.when.plus_secs(secs(keep)))
-    }
-
-    /// Whether a medium may be removed as expired now: past its retention, not held, not open for writing.
-    pub(super) fn is_expired(&self, state: &State) -> bool {
-        state.writers == 0 && !state.removed && self.expires_at(&state.record).is_some_and(|at| at <= self.clock.now())
-    }
-
-    /// The latest age start that is expired now, by class.
-    fn thresholds(&self) -> Vec<(u16, Timestamp)> {
-        let now = self.clock.now();
-        let policy = self.policy();
-        let of_rule =
-            |(nth, rule): (usize, &RetentionRule)| Some((u16::try_from(nth).ok()?, now.plus_secs(-secs(rule.keep?))));
-        let mut classes: Vec<_> = policy.retention.iter().enumerate().filter_map(of_rule).collect();
-        classes.push((Age::OWN, now));
-        classes
-    }
-
     /// Keys of expired media after `after`, at most `limit`, with their lengths. Those open for writing are left out.
     pub(super) fn expired_keys(&self, after: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, u64)>> {
         let writing = self.tracking.writing.lock().clone();
         let mut found = Vec::new();
-        for (class, until) in self.thresholds() {
+        for (class, until) in self.in_force().thresholds(self.clock.now()) {
             let from = schema::age_bound(class, i64::MIN).to_vec();
             let to = schema::age(class, until, Ino(u64::MAX));
             if found.len() >= limit || after >= to.as_slice() {
@@ -313,7 +209,14 @@ impl Volume {
     /// As [`Volume::hold`].
     pub fn set_medium_retention(&self, ino: Ino, keep: Option<Option<Duration>>) -> Result<()> {
         let own = keep.map(|keep| keep.map_or(u64::MAX, |d| d.as_secs()));
-        self.change_medium(ino, |record, _| record.attrs.retention = own)
+        let by = self.policy().age_by;
+        self.change_medium(ino, |record, now| {
+            record.attrs.retention = own;
+            // Uses before may have been noted too coarsely for the new one.
+            if by == AgeBy::Used {
+                record.attrs.used = now;
+            }
+        })
     }
 
     pub(super) fn change_medium(&self, ino: Ino, change: impl FnOnce(&mut Record, Timestamp)) -> Result<()> {
@@ -335,25 +238,14 @@ impl Volume {
         Ok(())
     }
 
-    /// A file was opened for reading: that is a use, noted to about a day.
-    pub(super) fn note_use(&self, inode: &Arc<Inode>, state: &mut State, mode: OpenMode) {
-        let now = self.clock.now();
-        if mode.read && now.secs - state.record.attrs.used.secs >= USE_GRAIN_SECS {
-            state.record.attrs.used = now;
-            state.record.attrs.atime = now;
-            if self.policy().age_by == AgeBy::Used && self.note_change(inode, state).is_ok() {
-                let _later = self.attrs_changed(inode, state);
-            } else {
-                self.mark_dirty(inode);
-            }
-        }
-    }
-
     /// After a rename: rules for directories may now apply to other media.
     pub(super) fn rename_done(&self, inode: &Arc<Inode>, kind: FileKind) -> Result<()> {
         self.mark_dirty(inode);
-        let has_prefixes = self.policy().retention.iter().any(|r| matches!(r.selector, Selector::Prefix(_)));
-        if kind == FileKind::Directory && has_prefixes { self.reclass_below(inode.ino) } else { Ok(()) }
+        if kind == FileKind::Directory && has_prefixes(&self.policy().retention) {
+            self.reclass_below(inode.ino)
+        } else {
+            Ok(())
+        }
     }
 
     fn reclass_below(&self, top: Ino) -> Result<()> {
@@ -382,7 +274,10 @@ impl Volume {
         let mut after = schema::inode(Ino(0));
         loop {
             let keys = self.index.scan_keys(Table::Inodes, Bound::Excluded(&after), Bound::Unbounded, 512)?;
-            let Some(last) = keys.last().and_then(|k| schema::parse_inode(k)) else { return Ok(()) };
+            let Some(last) = keys.last().and_then(|k| schema::parse_inode(k)) else {
+                self.note_sorting();
+                return Ok(());
+            };
             after = schema::inode(last);
             for ino in keys.iter().filter_map(|k| schema::parse_inode(k)) {
                 if let Ok(inode) = self.inode(ino) {
@@ -432,38 +327,5 @@ impl Default for Policy {
                 keep: Some(Duration::from_secs(30 * 86_400)),
             }],
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(selector: Selector) -> RetentionRule {
-        RetentionRule { selector, keep: Some(Duration::from_secs(1)) }
-    }
-
-    #[test]
-    fn the_nearest_rule_wins() {
-        let rules = [
-            rule(Selector::Default),
-            rule(Selector::Type("image/*".into())),
-            rule(Selector::Type("image/png".into())),
-            rule(Selector::Prefix("a".into())),
-            rule(Selector::Prefix("a/b".into())),
-        ];
-        let pick = |mime: &str, path: &str| rule_for(&rules, mime, || path.as_bytes().to_vec()).unwrap();
-        assert_eq!(pick("text/plain", "x"), 0);
-        assert_eq!(pick("Image/JPEG", "x"), 1);
-        assert_eq!(pick("image/png", "ab/x"), 2);
-        assert_eq!(pick("image/png", "a/x"), 3);
-        assert_eq!(pick("image/png", "a/b/x"), 4);
-    }
-
-    #[test]
-    fn types_match_without_regard_to_case_and_parameters() {
-        assert!(matches_type("audio/ogg", "Audio/OGG;codecs=opus"));
-        assert!(matches_type("audio/*", "audio/ogg; codecs=opus"));
-        assert!(!matches_type("audio/og", "audio/ogg"));
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct Tracking {
     pub leavers: Mutex<HashMap<Ino, Vec<Ino>>>,
     /// Inodes whose bytes are to be inspected when there is time.
     pub uninspected: Mutex<Vec<Ino>>,
+    /// Media that could not be sorted by age, since their names could not be read.
+    pub unsorted: Mutex<HashSet<Ino>>,
     /// Inodes that somebody has open for writing.
     pub writing: Mutex<HashSet<Ino>>,
     /// Directories whose times changed since their blobs were written.
