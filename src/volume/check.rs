@@ -1,7 +1,11 @@
 //! Check: does the index say what the blobs say, and, when asked, is every byte what was written?
 
 use std::collections::HashSet;
+use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
+use super::inode::{Inode, State};
+use super::record::Record;
 use super::truth::{self, Keys};
 use super::types::{CheckReport, Finding};
 use super::{Volume, policy};
@@ -11,8 +15,6 @@ use crate::format::frame::CHUNK_LEN;
 use crate::format::geometry::chunk_len;
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::{Table, schema};
-
-use std::ops::Bound;
 
 const STEP: usize = 256;
 /// Findings kept in a report; beyond, they are only counted.
@@ -26,6 +28,7 @@ impl Volume {
     /// # Errors
     /// `Io` when the store cannot be listed. What is damaged is a finding, not an error.
     pub fn check(&self, read_all: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
+        let begun = self.tracking.next_blob.load(Ordering::Acquire);
         if self.store.latch().reason().is_none() {
             self.sync_all()?;
         }
@@ -45,19 +48,23 @@ impl Volume {
             let keys = self.index.scan_keys(Table::Inodes, Bound::Excluded(&after), Bound::Unbounded, STEP)?;
             let Some(last) = keys.last().and_then(|k| schema::parse_inode(k)) else { break };
             after = schema::inode(last);
-            for ino in keys.iter().filter_map(|k| schema::parse_inode(k)) {
+            for ino in keys.iter().filter_map(|k| schema::parse_inode(k)).filter(|ino| ino.0 < begun) {
                 if let Some(blob) = self.check_inode(ino, read_all, &mut report) {
                     blobs.remove(&blob);
                 }
             }
             progress(report.blobs, total);
+            // What is made meanwhile has higher numbers; to follow it could take for ever.
+            if last.0 >= begun {
+                break;
+            }
         }
-        self.check_strays(blobs, &mut report)?;
+        self.check_strays(blobs, begun, &mut report)?;
         progress(total, total);
         Ok(report)
     }
 
-    fn note(
+    pub(super) fn note(
         report: &mut CheckReport,
         blob: Option<BlobId>,
         medium: Option<String>,
@@ -80,7 +87,8 @@ impl Volume {
             }
         };
         let mut state = inode.state.write();
-        let at = state.record.location?;
+        // What was removed since the walk came by has neither names nor, for long, a blob.
+        let at = state.record.location.filter(|_| !state.removed)?;
         report.blobs += 1;
         let path = self.path_of_record(&state.record);
         let name = || Some(format!("{} {}", self.own_id(ino), String::from_utf8_lossy(&path)));
@@ -104,37 +112,42 @@ impl Volume {
         for problem in problems {
             Volume::note(report, Some(at.blob), medium.clone(), None, problem);
         }
-        for link in &state.record.attrs.links {
-            let named = self.read_name(link.parent, &link.name).ok().flatten();
-            if named.is_none_or(|n| n.ino != ino) {
-                Volume::note(
-                    report,
-                    Some(at.blob),
-                    name(),
-                    None,
-                    "one of its names leads elsewhere; run `wamedia rebuild-index`".into(),
-                );
-            }
-        }
         if read_all && state.record.attrs.kind == FileKind::Regular && state.content.is_some() {
             self.check_content(&state, at.blob, &name(), report);
+        }
+        let medium = name();
+        let is_led_to = self.is_led_to(&state);
+        drop(state);
+        if !is_led_to && !self.is_led_to_for_good(&inode) {
+            let problem = "one of its names leads elsewhere; run `wamedia rebuild-index`";
+            Volume::note(report, Some(at.blob), medium, None, problem.into());
         }
         Some(at.blob)
     }
 
-    fn path_of_record(&self, record: &super::record::Record) -> Vec<u8> {
+    /// Whether all names of an inode lead to it.
+    fn is_led_to(&self, state: &State) -> bool {
+        let attrs = &state.record.attrs;
+        attrs.links.iter().all(|link| {
+            let named = self.read_name(link.parent, &link.name).ok().flatten();
+            named.is_some_and(|named| named.ino == attrs.ino)
+        })
+    }
+
+    /// The same while no name changes: in the middle of a rename two may have one name.
+    fn is_led_to_for_good(&self, inode: &Inode) -> bool {
+        let _names = self.names.lock();
+        let state = inode.state.read();
+        state.removed || self.is_led_to(&state)
+    }
+
+    fn path_of_record(&self, record: &Record) -> Vec<u8> {
         let Some(link) = record.attrs.links.first() else { return Vec::new() };
         let above = self.path_of(link.parent).unwrap_or_default();
         if above.is_empty() { link.name.clone() } else { [above.as_slice(), b"/", &link.name].concat() }
     }
 
-    fn check_content(
-        &self,
-        state: &super::inode::State,
-        blob: BlobId,
-        name: &Option<String>,
-        report: &mut CheckReport,
-    ) {
+    fn check_content(&self, state: &State, blob: BlobId, name: &Option<String>, report: &mut CheckReport) {
         let Some(content) = &state.content else { return };
         if let Some(writer) = &state.writer {
             writer.flight.wait();
@@ -150,54 +163,5 @@ impl Volume {
                 }
             }
         }
-    }
-
-    /// Blobs that no inode has: those that wait to be removed are in order.
-    fn check_strays(&self, strays: HashSet<BlobId>, report: &mut CheckReport) -> Result<()> {
-        let mut strays: Vec<BlobId> = strays.into_iter().collect();
-        strays.sort_unstable();
-        for id in strays {
-            if self.is_waiting(id) {
-                continue;
-            }
-            let Some(blob) = self.store.open(id)? else { continue };
-            let said = truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob);
-            let problem = match said {
-                Ok(Some(truth)) => {
-                    let names: Vec<String> = truth
-                        .record
-                        .attrs
-                        .links
-                        .iter()
-                        .map(|l| String::from_utf8_lossy(&l.name).into_owned())
-                        .collect();
-                    format!(
-                        "no inode of the index has this blob (it says it is {}); run `wamedia rebuild-index`",
-                        names.join(", ")
-                    )
-                }
-                Ok(None) => "a blob without whole attributes that no inode has".to_owned(),
-                Err(e) => e.to_string(),
-            };
-            Volume::note(report, Some(id), None, None, problem);
-        }
-        Ok(())
-    }
-
-    fn is_waiting(&self, id: BlobId) -> bool {
-        use super::tracking::Retired;
-        if self.tracking.young.lock().contains(&id) {
-            return true;
-        }
-        let retired = self.tracking.retired.lock().iter().any(|r| match r {
-            Retired::Noted(blob) | Retired::Replaced(blob) | Retired::Directory { blob, .. } => *blob == id,
-            Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => *blob == Some(id),
-        });
-        retired
-            || self.tracking.orphans.lock().values().any(|(inode, _)| {
-                let state = inode.state.read();
-                state.record.location.is_some_and(|at| at.blob == id)
-                    || state.blob.as_ref().is_some_and(|open| open.cipher.blob == id)
-            })
     }
 }

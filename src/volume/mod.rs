@@ -10,6 +10,8 @@ mod aging;
 mod aging_tests;
 mod ahead;
 mod check;
+#[cfg(test)]
+mod check_tests;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
@@ -36,6 +38,7 @@ mod report;
 mod retention;
 mod rewrite;
 mod sealer;
+mod strays;
 mod tracking;
 mod truth;
 pub mod types;
