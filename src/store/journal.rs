@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use super::latch::Latch;
 use crate::error::{Error, Result};
 
+/// What the names of journals begin with.
+const PREFIX: &str = "journal.";
 /// The longest journal that is read back, in bytes; a longer one means that the index is made anew.
 pub const MAX_JOURNAL_LEN: u64 = 256 << 20;
 
@@ -45,9 +47,16 @@ fn take_room(file: &File, end: u64) -> bool {
     rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, end).is_ok()
 }
 
+/// The generation that a file's name tells; none for a name that no journal of ours has, such as that of a copy.
+fn generation_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?;
+    let generation = u64::from_str_radix(digits, 16).ok()?;
+    (digits == format!("{generation:016x}")).then_some(generation)
+}
+
 impl JournalFile {
     fn path(store: &Path, generation: u64) -> PathBuf {
-        store.join(format!("journal.{generation:016x}"))
+        store.join(format!("{PREFIX}{generation:016x}"))
     }
 
     /// Starts the journal of `generation` with `header`, in place of one that was left there.
@@ -93,8 +102,7 @@ impl JournalFile {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(store).map_err(|e| Error::io(store.display(), e))? {
             let name = entry.map_err(|e| Error::io(store.display(), e))?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_prefix("journal.")).map(|n| u64::from_str_radix(n, 16));
-            found.extend(number.and_then(std::result::Result::ok));
+            found.extend(name.to_str().and_then(generation_of));
         }
         found.sort_unstable();
         Ok(found)
@@ -162,5 +170,21 @@ impl JournalFile {
         self.latch.watch_sync(done)?;
         self.synced.fetch_max(len, Ordering::AcqRel);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_full_width_are_journals() {
+        let store = tempfile::tempdir().unwrap();
+        for name in ["journal.9999", "journal.000000000000000A", "journal.+000000000000001", "journal.", "journal.old"]
+        {
+            std::fs::write(store.path().join(name), "").unwrap();
+        }
+        std::fs::write(JournalFile::path(store.path(), 0x1f), "").unwrap();
+        assert_eq!(JournalFile::generations(store.path()).unwrap(), [0x1f]);
     }
 }
