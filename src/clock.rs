@@ -1,7 +1,7 @@
 //! Time and randomness as inputs: the only place that asks the machine for either.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in time with nanoseconds, as `stat(2)` shows it. May lie before 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -78,6 +78,36 @@ impl Clock for ManualClock {
     }
 }
 
+/// Units of time as people write them, the largest first; a year is 365.25 days.
+const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+const YEAR_SECS: u64 = 31_557_600;
+const MONTH_SECS: u64 = 2_630_016;
+
+/// A time in the short form in which it can be given again: `30d`, `12h`, `1h 30m`, `1y`.
+#[must_use]
+pub fn short(time: Duration) -> String {
+    let secs = time.as_secs();
+    if secs == 0 || time.subsec_nanos() != 0 {
+        return humantime::format_duration(time).to_string();
+    }
+    // Days are more usual than months, but for a time that is no whole number of days.
+    let is_in_days = secs.is_multiple_of(86_400);
+    for (unit, name) in [(YEAR_SECS, "y"), (MONTH_SECS, "M")] {
+        if secs.is_multiple_of(unit) && (unit == YEAR_SECS || !is_in_days) {
+            return format!("{}{name}", secs / unit);
+        }
+    }
+    let mut left = secs;
+    let mut parts = Vec::new();
+    for (unit, name) in UNITS {
+        if left >= unit {
+            parts.push(format!("{}{name}", left / unit));
+            left %= unit;
+        }
+    }
+    parts.join(" ")
+}
+
 /// Fills `buf` with random bytes from the operating system (`getrandom(2)`).
 ///
 /// # Panics
@@ -91,7 +121,19 @@ pub fn random_bytes(buf: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn a_time_is_written_as_it_can_be_given_again() {
+        for text in ["7d", "30d", "365d", "90d", "12h", "1h 30m", "1y", "2y", "1M", "1m 30s", "1d 1h", "45s", "59m"] {
+            let time = humantime::parse_duration(text).unwrap();
+            assert_eq!(short(time), text);
+        }
+        for text in ["1w", "24h", "500ms", "1y 1d", "36h", "60m"] {
+            let time = humantime::parse_duration(text).unwrap();
+            assert_eq!(humantime::parse_duration(&short(time)).unwrap(), time, "{text}");
+        }
+        assert_eq!(short(Duration::ZERO), "0s");
+    }
 
     #[test]
     fn times_before_1970_round_down() {

@@ -8,11 +8,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
-
-const DAY_SECS: u64 = 86_400;
-const HOUR_SECS: u64 = 3_600;
 
 /// Writes one line to stdout.
 ///
@@ -100,21 +97,10 @@ pub fn size_limit(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "none".to_owned(), size)
 }
 
-/// A time in words: whole days or hours where it is such, else all units.
-#[must_use]
-pub fn duration(time: Duration) -> String {
-    let secs = time.as_secs();
-    match secs {
-        _ if secs > 0 && secs.is_multiple_of(DAY_SECS) && time.subsec_nanos() == 0 => format!("{}d", secs / DAY_SECS),
-        _ if secs > 0 && secs.is_multiple_of(HOUR_SECS) && time.subsec_nanos() == 0 => format!("{}h", secs / HOUR_SECS),
-        _ => humantime::format_duration(time).to_string(),
-    }
-}
-
 /// How long something is kept, in words.
 #[must_use]
 pub fn keep(time: Option<Duration>) -> String {
-    time.map_or_else(|| "forever".to_owned(), duration)
+    time.map_or_else(|| "forever".to_owned(), clock::short)
 }
 
 /// A point in time in the local time zone, to the second.
@@ -180,10 +166,8 @@ mod tests {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(8 << 20), "8.0 MiB");
         assert_eq!(size_limit(None), "none");
-        assert_eq!(duration(Duration::from_secs(90 * DAY_SECS)), "90d");
-        assert_eq!(duration(Duration::from_secs(12 * 3600)), "12h");
-        assert_eq!(duration(Duration::from_secs(90)), "1m 30s");
-        assert_eq!(duration(Duration::ZERO), "0s");
+        assert_eq!(keep(Some(Duration::from_secs(90 * 86_400))), "90d");
+        assert_eq!(keep(Some(Duration::from_secs(31_557_600))), "1y");
         assert_eq!(keep(None), "forever");
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Volume;
 use super::facts::hex;
 use super::types::{FileKind, XattrMode};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{MAX_XATTR_LEN, MAX_XATTRS_LEN};
 use crate::ids::Ino;
@@ -16,11 +16,18 @@ const MIME: &[u8] = b"user.mime_type";
 const OURS: &[u8] = b"user.wamedia.";
 const HOLD: &[u8] = b"user.wamedia.hold";
 const RETENTION: &[u8] = b"user.wamedia.retention";
+/// What names of attributes begin with; `system.` is for access control lists, which the volume has not.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// The longest MIME type that can be set.
 const MAX_MIME: usize = 255;
 
 fn none() -> Error {
     Kind::NoAttribute.into()
+}
+
+/// The failure to find an attribute, which one without a namespace can never have been.
+fn absent(name: &[u8]) -> Error {
+    require_namespace(name).err().unwrap_or_else(none)
 }
 
 fn refused(name: &[u8]) -> Error {
@@ -41,9 +48,22 @@ fn parse_keep(value: &[u8]) -> Result<Option<Duration>> {
     let text = std::str::from_utf8(value).map_err(|_| invalid("a retention is text such as 30d or forever"))?;
     match text.trim() {
         "forever" => Ok(None),
-        other => humantime::parse_duration(other)
-            .map(Some)
-            .map_err(|e| invalid(format!("a retention is written 30d, 12h or forever, not `{other}` ({e})"))),
+        other => match humantime::parse_duration(other) {
+            Ok(keep) if keep < Duration::from_secs(1) => {
+                Err(invalid("a retention of zero would make the medium expire at once"))
+            }
+            Ok(keep) => Ok(Some(keep)),
+            Err(e) => Err(invalid(format!("a retention is written 30d, 12h or forever, not `{other}` ({e})"))),
+        },
+    }
+}
+
+/// Refuses the names that no other file system takes either, as they do.
+fn require_namespace(name: &[u8]) -> Result<()> {
+    match NAMESPACES.iter().find_map(|namespace| name.strip_prefix(*namespace)) {
+        None => Err(Error::new(Kind::Unsupported, "the name of an attribute begins with user., trusted. or security.")),
+        Some(b"") => Err(invalid("an attribute has a name behind its namespace")),
+        Some(_) => Ok(()),
     }
 }
 
@@ -56,7 +76,7 @@ impl Volume {
         if name.starts_with(OURS) || name == MIME {
             return self.computed(ino, name);
         }
-        self.inode(ino)?.state.read().record.attrs.xattrs.get(name).cloned().ok_or_else(none)
+        self.inode(ino)?.state.read().record.attrs.xattrs.get(name).cloned().ok_or_else(|| absent(name))
     }
 
     fn computed(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
@@ -86,7 +106,7 @@ impl Volume {
             HOLD => state().record.attrs.held.map(utc).ok_or_else(none)?,
             RETENTION => match state().record.attrs.retention.ok_or_else(none)? {
                 u64::MAX => "forever".to_owned(),
-                secs => humantime::format_duration(Duration::from_secs(secs)).to_string(),
+                secs => clock::short(Duration::from_secs(secs)),
             },
             _ => return Err(none()),
         };
@@ -123,7 +143,7 @@ impl Volume {
     ///
     /// # Errors
     /// `Exists`, `NoAttribute` as `mode` says; `TooBig`, `NoSpace` for values beyond the bounds; `Unsupported` for
-    /// access control lists; `NotPermitted` for what only tells; `Invalid`, `Poisoned`.
+    /// access control lists and names without a namespace; `NotPermitted` for what only tells; `Invalid`, `Poisoned`.
     pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
         if name.len() > MAX_XATTR_NAME {
             return Err(Error::new(Kind::TooSmall, "the name of an attribute is at most 255 bytes long"));
@@ -131,9 +151,7 @@ impl Volume {
         if value.len() > MAX_XATTR_LEN {
             return Err(Error::new(Kind::TooBig, format!("a value is at most {MAX_XATTR_LEN} bytes long")));
         }
-        if name.starts_with(b"system.") {
-            return Err(Kind::Unsupported.into());
-        }
+        require_namespace(name)?;
         match name {
             HOLD => return self.hold(ino, is_yes(value)?),
             RETENTION => return self.set_medium_retention(ino, Some(parse_keep(value)?)),
@@ -237,7 +255,7 @@ impl Volume {
             _ if name.starts_with(b"system.") => return Err(Kind::Unsupported.into()),
             _ => {}
         }
-        self.change_xattr(ino, 0, |xattrs| xattrs.remove(name).map(|_| ()).ok_or_else(none))
+        self.change_xattr(ino, 0, |xattrs| xattrs.remove(name).map(|_| ()).ok_or_else(|| absent(name)))
     }
 }
 
@@ -263,6 +281,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_attributes_need_a_namespace_that_others_take() {
+        for name in [&b"user.a"[..], b"trusted.a", b"security.selinux"] {
+            assert!(require_namespace(name).is_ok(), "{name:?}");
+        }
+        for name in [&b"foo"[..], b"", b"userx", b"User.a", b"system.posix_acl_access", b".a"] {
+            assert_eq!(require_namespace(name).unwrap_err().kind(), Kind::Unsupported, "{name:?}");
+        }
+        assert_eq!(require_namespace(b"user.").unwrap_err().kind(), Kind::Invalid);
+    }
+
+    #[test]
     fn holds_and_types_are_read_strictly() {
         assert!(is_yes(b"1").unwrap() && is_yes(b"2026-01-01T00:00:00Z").unwrap());
         assert!(!is_yes(b"0").unwrap());
@@ -270,6 +299,8 @@ mod tests {
         assert!(is_mime("audio/ogg; codecs=opus") && !is_mime("jpeg") && !is_mime("a/\n"));
         assert_eq!(parse_keep(b"forever").unwrap(), None);
         assert_eq!(parse_keep(b"30d").unwrap(), Some(Duration::from_secs(30 * 86400)));
-        assert!(parse_keep(b"soon").is_err());
+        for text in [&b"soon"[..], b"0d", b"0s", b""] {
+            assert!(parse_keep(text).is_err(), "{text:?}");
+        }
     }
 }

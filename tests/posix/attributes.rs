@@ -144,6 +144,11 @@ fn extended_attributes_refuse_what_they_must() {
     assert_eq!(rustix::fs::removexattr(&path, "user.absent"), Err(Errno::NODATA));
     assert_eq!(set(&format!("user.{}", "n".repeat(300)), b"", XattrFlags::empty()), Err(Errno::RANGE));
     assert_eq!(set("user.huge", &vec![0; 65_537], XattrFlags::empty()), Err(Errno::TOOBIG));
+    for name in ["foo", "unknown.foo"] {
+        assert_eq!(set(name, b"1", XattrFlags::empty()), Err(Errno::OPNOTSUPP), "{name}");
+        assert_eq!(xattr::get(&path, name), Err(Errno::OPNOTSUPP), "{name}");
+        assert_eq!(rustix::fs::removexattr(&path, name), Err(Errno::OPNOTSUPP), "{name}");
+    }
     symlink("file", ground.path("link")).unwrap();
     let on_link = rustix::fs::lsetxattr(ground.path("link"), "user.x", b"", XattrFlags::empty());
     assert_eq!(on_link, Err(Errno::PERM));
