@@ -137,17 +137,36 @@ pub fn reserve(text: &str) -> Result<Reserve, Refused> {
     Ok(Reserve { class: class.to_owned(), amount })
 }
 
-/// A MIME type or `type/*`, in lower case.
+/// A MIME type or `type/*`, in lower case, with its parameters if it has some: `audio/ogg; codecs=opus`.
 ///
 /// # Errors
 /// When it is neither.
 pub fn mime_pattern(text: &str) -> Result<String, Refused> {
-    let token =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
-    match text.split_once('/') {
-        Some((kind, sub)) if token(kind) && (sub == "*" || token(sub)) => Ok(text.to_ascii_lowercase()),
-        _ => Err(format!("`{text}` is no type; write for example image/jpeg or image/*")),
+    let refused = || format!("`{text}` is no type; write for example image/jpeg or image/*");
+    let lower = text.to_ascii_lowercase();
+    let mut parts = lower.split(';').map(str::trim);
+    let name = parts.next().filter(|name| is_type_name(name)).ok_or_else(refused)?;
+    let parameters: Vec<String> = parts.map(parameter).collect::<Option<_>>().ok_or_else(refused)?;
+    if name.ends_with("/*") && !parameters.is_empty() {
+        return Err(refused());
     }
+    Ok(std::iter::once(name.to_owned()).chain(parameters).collect::<Vec<_>>().join("; "))
+}
+
+fn is_token(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+}
+
+fn is_type_name(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(kind, sub)| is_token(kind) && (sub == "*" || is_token(sub)))
+}
+
+/// A parameter of a type, without blanks around its `=`.
+fn parameter(text: &str) -> Option<String> {
+    let (name, value) = text.split_once('=').map(|(name, value)| (name.trim(), value.trim()))?;
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    let is_value = !bare.is_empty() && bare.bytes().all(|b| b == b' ' || (b.is_ascii_graphic() && b != b'"'));
+    (is_token(name) && is_value).then(|| format!("{name}={value}"))
 }
 
 /// A directory of the volume, as a path from its root without slashes at the ends.
@@ -276,6 +295,16 @@ mod tests {
         assert_eq!(type_rule("audio/ogg=forever").unwrap().keep, None);
         let prefix = prefix_rule("/out=going/x/=7d").unwrap();
         assert_eq!(prefix, RetentionRule { selector: Selector::Prefix("out=going/x".into()), keep: seven_days });
+        let typed = type_rule("Audio/OGG;codecs = opus=7d").unwrap();
+        assert_eq!(
+            typed,
+            RetentionRule { selector: Selector::Type("audio/ogg; codecs=opus".into()), keep: seven_days }
+        );
+        let several = mime_pattern("video/mp4; codecs=\"avc1.42E01E, mp4a.40.2\"; x=1").unwrap();
+        assert_eq!(several, "video/mp4; codecs=\"avc1.42e01e, mp4a.40.2\"; x=1");
+        for text in ["audio/ogg;", "audio/ogg; codecs", "audio/ogg; =opus", "audio/ogg; codecs=", "audio/*; codecs=x"] {
+            assert!(mime_pattern(text).is_err(), "{text}");
+        }
         for text in ["image=7d", "image/*", "/x=7d", "*/*=7d", "image/a b=7d", "image/*=x"] {
             assert!(type_rule(text).is_err(), "{text}");
         }

@@ -43,13 +43,26 @@ fn essence(mime: &str) -> String {
     mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether `mime` is what `pattern` (`type/subtype` or `type/*`) means.
+/// The parameters of a type, without blanks and quotes, lower case.
+fn parameters(mime: &str) -> impl Iterator<Item = String> {
+    let bare = |text: &str| text.chars().filter(|c| !matches!(c, ' ' | '\t' | '"')).collect::<String>();
+    mime.split(';').skip(1).map(move |text| bare(text).to_ascii_lowercase()).filter(|text| !text.is_empty())
+}
+
+/// Whether `mime` is what `pattern` (`type/subtype` or `type/*`) means; it has the parameters that the pattern names, if
+/// it names some, and may have others.
 pub(super) fn matches_type(pattern: &str, mime: &str) -> bool {
-    let (pattern, mime) = (essence(pattern), essence(mime));
-    match pattern.strip_suffix("/*") {
-        Some(major) => mime.split('/').next() == Some(major),
-        None => pattern == mime,
-    }
+    let (named, found) = (essence(pattern), essence(mime));
+    let is_named = match named.strip_suffix("/*") {
+        Some(major) => found.split('/').next() == Some(major),
+        None => named == found,
+    };
+    is_named && parameters(pattern).all(|wanted| parameters(mime).any(|present| present == wanted))
+}
+
+/// How much a pattern says: of the rules that fit, the one that says most counts.
+fn exactness(pattern: &str) -> usize {
+    if pattern.ends_with("/*") { 0 } else { 1 + parameters(pattern).count() }
 }
 
 fn is_below(path: &[u8], prefix: &str) -> bool {
@@ -66,7 +79,7 @@ pub(super) fn has_prefixes(rules: &[RetentionRule]) -> bool {
 fn rule_for(rules: &[RetentionRule], mime: &str, path: &[u8]) -> Option<usize> {
     let rank = |rule: &RetentionRule| match &rule.selector {
         Selector::Prefix(prefix) if is_below(path, prefix) => Some((3, prefix.len())),
-        Selector::Type(pattern) if matches_type(pattern, mime) => Some((2, usize::from(!pattern.ends_with("/*")))),
+        Selector::Type(pattern) if matches_type(pattern, mime) => Some((2, exactness(pattern))),
         Selector::Default => Some((1, 0)),
         _ => None,
     };
@@ -285,6 +298,11 @@ mod tests {
         assert!(matches_type("audio/ogg", "Audio/OGG;codecs=opus"));
         assert!(matches_type("audio/*", "audio/ogg; codecs=opus"));
         assert!(!matches_type("audio/og", "audio/ogg"));
+        assert!(matches_type("audio/ogg; codecs=opus", "Audio/OGG;Codecs=\"OPUS\"; rate=48000"));
+        assert!(!matches_type("audio/ogg; codecs=opus", "audio/ogg"));
+        assert!(!matches_type("audio/ogg; codecs=opus", "audio/ogg; codecs=vorbis"));
+        assert!(exactness("audio/ogg; codecs=opus") > exactness("audio/ogg"));
+        assert!(exactness("audio/ogg") > exactness("audio/*"));
     }
 
     #[test]

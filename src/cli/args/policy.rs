@@ -50,7 +50,8 @@ pub struct QuotaSet {
 /// `retention`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A rule for a longer directory goes before one for a shorter, a directory before a type, a type before TYPE/*, \
+    after_help = "A rule for a longer directory goes before one for a shorter, a directory before a type, a type with \
+parameters (audio/ogg; codecs=opus) before one without, which means all, and that before TYPE/*, \
 and a medium's own retention before all.\n\nExample:\n  wamedia retention show /srv/whatsappMedia\n  wamedia retention set --type 'image/*=7d' /srv/whatsappMedia"
 )]
 pub struct Retention {
