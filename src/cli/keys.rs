@@ -41,13 +41,22 @@ impl KeyPlace {
         }
     }
 
+    /// The key file that [`KeyPlace::read_new`] would make, if it would make one.
+    #[must_use]
+    pub fn file_to_make(&self) -> Option<&Path> {
+        match self {
+            KeyPlace::KeyFile(path) if !path.exists() => Some(path),
+            _ => None,
+        }
+    }
+
     /// Reads the key of a volume or slot to come: a key file that is not there is made, a passphrase asked for twice.
     ///
     /// # Errors
     /// As [`KeyPlace::read`]; `Invalid` when the two passphrases differ.
     pub fn read_new(&self) -> Result<KeySource> {
         match self {
-            KeyPlace::KeyFile(path) if !path.exists() => {
+            KeyPlace::KeyFile(path) if self.file_to_make().is_some() => {
                 make_key_file(path)?;
                 let shown = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 eprintln!(

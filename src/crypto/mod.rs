@@ -29,7 +29,7 @@ pub use suite::{SlotKind, Suite};
 pub use volume_key::VolumeKey;
 
 /// What holds the key slots: made, opened and changed by this module, laid out by the format.
-pub use crate::format::superblock::{Slot, Superblock};
+pub use crate::format::superblock::{MAX_SLOTS, Slot, Superblock};
 
 use crate::clock;
 

@@ -84,3 +84,19 @@ fn a_changed_passphrase_opens_the_volume_and_rewrites_no_media() {
     let list = place.run(&["key", "list", "--json", text(&store)]);
     assert!(list.status.success(), "listing slots needs no key: {}", list.stderr);
 }
+
+#[test]
+fn a_key_for_which_there_is_no_slot_leaves_no_file() {
+    let place = Place::with_volume(&[]);
+    let (key, store) = (place.key(), place.store());
+    let add = |name: &str| {
+        let new = place.path(name);
+        place.run(&["key", "add", "--key-file", text(&key), "--new-key-file", text(&new), text(&store)])
+    };
+    for number in 1..8 {
+        add(&format!("key-{number}")).expect_success();
+    }
+    let said = add("one-too-many").expect_failure();
+    assert!(said.contains("wamedia key remove"), "{said}");
+    assert!(!place.path("one-too-many").exists());
+}

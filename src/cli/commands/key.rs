@@ -7,11 +7,12 @@ use super::Outcome;
 use crate::cli::args::{KeyAction, KeyAdd, KeyChange, KeyList, KeyRemove, OutputArgs, TargetArgs};
 use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
+use crate::cli::keys::{self, KeyPlace};
+use crate::cli::output;
 use crate::cli::target::Target;
 use crate::cli::views::SlotView;
-use crate::cli::{keys, output};
+use crate::crypto::{KeySource, MAX_SLOTS, Suite, VolumeKey};
 use crate::crypto::{Slot, Superblock};
-use crate::crypto::{Suite, VolumeKey};
 use crate::error::{Error, Kind, Result};
 use crate::store;
 
@@ -44,7 +45,8 @@ fn list(args: &KeyList) -> Outcome {
 fn add(args: &KeyAdd, environment: &Environment) -> Outcome {
     let place = keys::new_place(&args.new)?;
     let changed = modify(&args.target, environment, |superblock, key, _| {
-        superblock.add_slot(key, &place.read_new()?, &args.label.label).map(drop)
+        require_free_slot(superblock)?;
+        with_new_key(&place, |source| superblock.add_slot(key, source, &args.label.label).map(drop))
     })?;
     write_slots(changed.slots(), args.output)
 }
@@ -57,9 +59,33 @@ fn remove(args: &KeyRemove, environment: &Environment) -> Outcome {
 fn change(args: &KeyChange, environment: &Environment) -> Outcome {
     let place = keys::new_place(&args.new)?;
     let changed = modify(&args.target, environment, |superblock, key, slot| {
-        superblock.replace_slot(key, slot, &place.read_new()?, &args.label.label)
+        with_new_key(&place, |source| superblock.replace_slot(key, slot, source, &args.label.label))
     })?;
     write_slots(changed.slots(), args.output)
+}
+
+/// Refuses before a key file is made that would open nothing.
+fn require_free_slot(superblock: &Superblock) -> Result<()> {
+    match superblock.slots().len() < usize::from(MAX_SLOTS) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::NotPermitted,
+            format!("all {MAX_SLOTS} key slots are taken; `wamedia key remove` frees one"),
+        )),
+    }
+}
+
+/// Reads or makes a new key and puts it in; a key file that was made goes again when that fails.
+fn with_new_key(place: &KeyPlace, put: impl FnOnce(&KeySource) -> Result<()>) -> Result<()> {
+    let made = place.file_to_make();
+    let source = place.read_new()?;
+    let outcome = put(&source);
+    if let (Err(_), Some(path)) = (&outcome, made)
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        eprintln!("wamedia: the new key file {}, which opens nothing, cannot be removed: {error}", path.display());
+    }
+    outcome
 }
 
 /// Opens the volume key, changes the superblock, writes it back, all under a lock of its own.
