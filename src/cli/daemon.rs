@@ -126,7 +126,8 @@ fn begin(
     let unmounter = mounted.unmounter();
     let (stop_sender, stops) = mpsc::channel(1);
     let (end, ended) = watch::channel(false);
-    let server = Server::new(hello(service, volume), Arc::new(VolumeService::new(Arc::clone(volume))), stop_sender);
+    let answers = VolumeService::new(Arc::clone(volume)).read_only(service.options.read_only());
+    let server = Server::new(hello(service, volume), Arc::new(answers), stop_sender);
     let server = runtime.spawn(server.run(listener, ended));
     let session = match start_session(mounted, volume, service, ready, log) {
         Ok(session) => session,

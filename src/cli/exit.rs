@@ -28,6 +28,8 @@ pub enum Exit {
     Denied = 9,
     /// The store or the daemon is of a version this build does not know.
     Version = 10,
+    /// The mount, or the file system of the store, is read-only.
+    ReadOnly = 11,
     /// The volume could not be mounted.
     MountFailed = 32,
 }
@@ -45,10 +47,11 @@ pub const TABLE: &str = "Exit codes:
    8  in use
    9  permission denied
   10  store or daemon of an unknown version
+  11  the mount, or the file system of the store, is read-only
   32  the volume could not be mounted";
 
 impl Exit {
-    const ALL: [Exit; 12] = [
+    const ALL: [Exit; 13] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -60,6 +63,7 @@ impl Exit {
         Exit::Busy,
         Exit::Denied,
         Exit::Version,
+        Exit::ReadOnly,
         Exit::MountFailed,
     ];
 
@@ -81,13 +85,13 @@ impl From<Kind> for Exit {
             Kind::Busy => Exit::Busy,
             Kind::AccessDenied | Kind::NotPermitted => Exit::Denied,
             Kind::Version => Exit::Version,
+            Kind::ReadOnly => Exit::ReadOnly,
             Kind::Invalid => Exit::Usage,
             Kind::Exists
             | Kind::NotDirectory
             | Kind::IsDirectory
             | Kind::NotEmpty
             | Kind::NameTooLong
-            | Kind::ReadOnly
             | Kind::Poisoned
             | Kind::Io
             | Kind::TooSmall
@@ -124,9 +128,14 @@ mod tests {
 
     #[test]
     fn the_codes_scripts_rely_on_stay() {
-        for (kind, code) in
-            [(Kind::WrongKey, 3), (Kind::Locked, 4), (Kind::Damaged, 5), (Kind::NoSpace, 6), (Kind::Io, 1)]
-        {
+        for (kind, code) in [
+            (Kind::WrongKey, 3),
+            (Kind::Locked, 4),
+            (Kind::Damaged, 5),
+            (Kind::NoSpace, 6),
+            (Kind::ReadOnly, 11),
+            (Kind::Io, 1),
+        ] {
             assert_eq!(Exit::from(kind) as u8, code);
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::error::{Error, Kind, Result};
@@ -55,12 +56,7 @@ impl Log {
     pub fn start(level: Option<&str>, course: Course) -> Result<Log> {
         let default = if course == Course::Command { COMMAND_LEVEL } else { DAEMON_LEVEL };
         let level = level.filter(|level| !level.is_empty()).unwrap_or(default);
-        let filter = EnvFilter::try_new(level).map_err(|error| {
-            Error::new(
-                Kind::Invalid,
-                format!("`{level}` is no log level ({error}); write error, warn, info, debug or trace"),
-            )
-        })?;
+        let filter = filter(level)?;
         let log = Log(Arc::new(Mutex::new(Sink::Stderr)));
         // Colours would follow the log to its file.
         let ansi = course != Course::Background && io::IsTerminal::is_terminal(&io::stderr());
@@ -117,6 +113,22 @@ impl Log {
         *self.0.lock() = sink;
         is_there
     }
+}
+
+/// Reads a level, or directives such as `wamedia::volume=debug`. A plain word that is no level would be taken for the
+/// name of a module, and silence all others.
+fn filter(level: &str) -> Result<EnvFilter> {
+    let refused = |word: &str, why: &str| {
+        let message = format!("`{word}` is no log level{why}; write error, warn, info, debug, trace or off");
+        Error::new(Kind::Invalid, message)
+    };
+    let is_plain = |word: &&str| !word.contains(['=', '[', ':']) && *word != env!("CARGO_PKG_NAME");
+    for word in level.split(',').map(str::trim).filter(is_plain) {
+        if !word.is_empty() && word.parse::<LevelFilter>().is_err() {
+            return Err(refused(word, ""));
+        }
+    }
+    EnvFilter::try_new(level).map_err(|error| refused(level, &format!(" ({error})")))
 }
 
 impl<'a> MakeWriter<'a> for Log {
@@ -187,6 +199,13 @@ mod tests {
 
     #[test]
     fn a_level_that_is_none_is_refused() {
+        for word in ["wran", "loud", "info,wran", "wamedia=loud", "warning"] {
+            let error = filter(word).err().unwrap_or_else(|| panic!("{word} was taken"));
+            assert!(error.to_string().contains("error, warn, info"), "{error}");
+        }
+        for word in ["warn", "INFO", "off", "info,wamedia::volume=debug", "wamedia::fs", "wamedia"] {
+            assert!(filter(word).is_ok(), "{word}");
+        }
         assert_eq!(Log::start(Some("wamedia=loud"), Course::Command).err().map(|e| e.kind()), Some(Kind::Invalid));
     }
 }

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod daemon;
 pub mod environment;
 pub mod exit;
+pub mod holder;
 pub mod keys;
 pub mod log;
 pub mod output;

@@ -2,8 +2,8 @@
 
 use super::args::KeyArgs;
 use super::environment::Environment;
-use super::target::Target;
-use super::{keys, progress};
+use super::target::{Target, daemon_is_gone};
+use super::{holder, keys, progress};
 use crate::control::{Client, Event, Hello, Reply, Request, Service, VolumeService};
 use crate::error::{Error, Kind, Result};
 use crate::store;
@@ -21,17 +21,13 @@ impl Session {
     /// Reaches the volume: asks its daemon if there is one, else opens the store, for which a key is needed.
     ///
     /// # Errors
-    /// Those of [`Client::connect`], [`keys::read`] and [`Volume::open`]; `Io` for a mount whose daemon is gone.
+    /// Those of [`Target::connect`], [`keys::read`] and [`Volume::open`]; `Io` for a mount whose daemon is gone.
     pub fn open(target: &Target, keys: &KeyArgs, environment: &Environment) -> Result<Session> {
-        if let Some(client) = Client::connect(&target.store)? {
+        if let Some(client) = target.connect()? {
             return Ok(Session::Mounted(Box::new(client)));
         }
         if let Some(mount) = &target.mount {
-            let mount = mount.display();
-            return Err(Error::new(
-                Kind::Io,
-                format!("the daemon of {mount} is gone; `wamedia umount {mount}` clears the mount"),
-            ));
+            return Err(daemon_is_gone(mount));
         }
         open_directly(target, keys, environment, false).map(Session::Direct)
     }
@@ -88,6 +84,7 @@ pub fn open_directly(
 ) -> Result<VolumeService> {
     let superblock = store::read_superblock(&target.store)?;
     let sources = keys::read(keys, environment, &superblock)?;
+    holder::wait_for(&target.store);
     let bar = progress::counter(if rebuild_index { "rebuilding the index" } else { "opening the volume" });
     let shown = bar.clone();
     let options = OpenOptions {

@@ -4,11 +4,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::io::Errno;
+
+use crate::control::Client;
 use crate::error::{Error, Kind, Result};
 use crate::fs::MountEntry;
 
 /// The extended attribute of a mount's root that names its store.
-const STORE_ATTRIBUTE: &str = "user.wamedia.store";
+pub const STORE_ATTRIBUTE: &str = "user.wamedia.store";
 /// The files of which a store has at least one.
 const SUPERBLOCKS: [&str; 2] = ["superblock", "superblock.bak"];
 /// Bytes a store's path may have.
@@ -23,13 +26,16 @@ pub struct Target {
     pub mount: Option<PathBuf>,
     /// What was named below the mount, relative to it.
     pub inside: Option<PathBuf>,
+    /// Whether the daemon of that mount is gone. The store may be mounted alive elsewhere, which is another matter.
+    pub is_dead: bool,
 }
 
 impl Target {
     /// Finds what `path` names.
     ///
     /// # Errors
-    /// `NotFound` when it is neither a store nor part of a mounted volume, `Io` when the mount table cannot be read.
+    /// `NotFound` when it is neither a store nor part of a mounted volume, `AccessDenied` when this user may not see
+    /// which, `Io` when the mount table cannot be read.
     pub fn find(path: &Path) -> Result<Target> {
         Target::find_among(path, &crate::fs::find_mounts()?)
     }
@@ -38,19 +44,27 @@ impl Target {
         let path = absolute(path)?;
         // Mounts go first: whoever may write into a volume could put a file named `superblock` there.
         if let Some(mount) = innermost(&path, mounts) {
-            let store = store_of(mount)?;
+            let (store, is_dead) = store_of(mount)?;
             let below = path.strip_prefix(&mount.path).map(Path::to_path_buf).unwrap_or_default();
             let inside = inside_volume(&mount.root, &below);
-            return Ok(Target { store, mount: Some(mount.path.clone()), inside });
+            return Ok(Target { store, mount: Some(mount.path.clone()), inside, is_dead });
         }
-        if is_store(&path) {
-            return Ok(Target { store: path, mount: None, inside: None });
+        if is_store(&path)? {
+            return Ok(Target { store: path, mount: None, inside: None, is_dead: false });
         }
-        let path = path.display();
-        Err(Error::new(
-            Kind::NotFound,
-            format!("{path} is neither a store nor a mounted volume; `wamedia init {path}` makes a store there"),
-        ))
+        Err(nothing_at(&path))
+    }
+
+    /// Connects to the daemon that serves what was named; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Io` for a mount whose daemon is gone, also while another daemon serves the store elsewhere; those of
+    /// [`Client::connect`].
+    pub fn connect(&self) -> Result<Option<Client>> {
+        match &self.mount {
+            Some(mount) if self.is_dead => Err(daemon_is_gone(mount)),
+            _ => Client::connect(&self.store),
+        }
     }
 
     /// The store, when nothing below the volume's root was named.
@@ -69,9 +83,51 @@ impl Target {
 }
 
 /// Whether there is a store at a path.
+///
+/// # Errors
+/// `AccessDenied` when this user may not see.
+pub fn is_store(path: &Path) -> Result<bool> {
+    for name in SUPERBLOCKS {
+        match path.join(name).metadata() {
+            Ok(found) if found.is_file() => return Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let message = format!("{}: permission denied; its owner and root may use it", path.display());
+                return Err(Error::new(Kind::AccessDenied, message).with_source(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// The failure to use a mount whose daemon is gone.
 #[must_use]
-pub fn is_store(path: &Path) -> bool {
-    SUPERBLOCKS.iter().any(|name| path.join(name).is_file())
+pub fn daemon_is_gone(mount: &Path) -> Error {
+    let mount = mount.display();
+    Error::new(Kind::Io, format!("the daemon of {mount} is gone; `wamedia umount {mount}` clears the mount"))
+}
+
+/// Whether the daemon of the mount at a path is gone.
+#[must_use]
+pub fn is_dead(mount: &Path) -> bool {
+    rustix::fs::getxattr(mount, STORE_ATTRIBUTE, &mut [0_u8; 0][..]).is_err_and(says_dead)
+}
+
+/// Whether this is what the kernel answers for a daemon that is gone.
+fn says_dead(error: Errno) -> bool {
+    matches!(error, Errno::NOTCONN | Errno::CONNABORTED)
+}
+
+/// The failure to find a volume. Only a directory to mount at can have been meant: what makes a store says so itself.
+fn nothing_at(path: &Path) -> Error {
+    let shown = path.display();
+    let message = match path.is_dir() {
+        true => {
+            format!("{shown} is not mounted, nor is it a store; `wamedia mount STORE {shown}` mounts a volume there")
+        }
+        false => format!("there is no directory {shown}; name a store, or the place where one is mounted"),
+    };
+    Error::new(Kind::NotFound, message)
 }
 
 /// An absolute path without symbolic links. The last part need not answer, so that a dead mount can be named.
@@ -111,17 +167,22 @@ fn inside_volume(root: &Path, below: &Path) -> Option<PathBuf> {
     (!inside.as_os_str().is_empty()).then(|| inside.components().collect())
 }
 
-/// The store of a mount: its daemon says so, or else the mount's source.
-fn store_of(mount: &MountEntry) -> Result<PathBuf> {
+/// The store of a mount: its daemon says so, or else the mount's source; and whether the daemon is gone.
+fn store_of(mount: &MountEntry) -> Result<(PathBuf, bool)> {
     let mut value = vec![0; MAX_PATH_BYTES];
-    if let Ok(length) = rustix::fs::getxattr(&mount.path, STORE_ATTRIBUTE, value.as_mut_slice())
+    let answer = rustix::fs::getxattr(&mount.path, STORE_ATTRIBUTE, value.as_mut_slice());
+    if let Ok(length) = answer
         && let Some(path) = value.get(..length)
     {
-        return Ok(PathBuf::from(OsStr::from_bytes(path)));
+        return Ok((PathBuf::from(OsStr::from_bytes(path)), false));
     }
+    let is_dead = answer.is_err_and(says_dead);
     let source = PathBuf::from(&mount.source);
     if source.is_absolute() {
-        return Ok(source);
+        return Ok((source, is_dead));
+    }
+    if is_dead {
+        return Err(daemon_is_gone(&mount.path));
     }
     Err(Error::new(
         Kind::NotFound,
@@ -154,7 +215,7 @@ mod tests {
         for name in SUPERBLOCKS {
             std::fs::write(path.join(name), "").unwrap();
             let found = Target::find_among(&path, &[]).unwrap();
-            assert_eq!(found, Target { store: path.clone(), mount: None, inside: None });
+            assert_eq!(found, Target { store: path.clone(), mount: None, inside: None, is_dead: false });
             std::fs::remove_file(path.join(name)).unwrap();
         }
     }
@@ -167,7 +228,8 @@ mod tests {
         let mounts =
             [mount(5, &path, "/other", "/"), mount(6, &path, "/store", "/"), mount(9, &path.join("x"), "/no", "/")];
         let found = Target::find_among(&path.join("a/b"), &mounts).unwrap();
-        let expected = Target { store: "/store".into(), mount: Some(path.clone()), inside: Some("a/b".into()) };
+        let inside = Some("a/b".into());
+        let expected = Target { store: "/store".into(), mount: Some(path.clone()), inside, is_dead: false };
         assert_eq!(found, expected);
         assert_eq!(found.whole().unwrap_err().kind(), Kind::Invalid);
         assert!(Target::find_among(&path, &mounts).unwrap().whole().is_ok());
@@ -198,6 +260,24 @@ mod tests {
         let path = directory.path().canonicalize().unwrap();
         let error = Target::find_among(&path, &[mount(1, &path, "wamedia", "/")]).unwrap_err();
         assert!(error.to_string().contains("name the store"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_mounted_is_told_what_mounts_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Target::find_among(directory.path(), &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound);
+        assert!(error.to_string().contains("wamedia mount STORE") && !error.to_string().contains("init"), "{error}");
+        let error = Target::find_among(&directory.path().join("none"), &[]).unwrap_err();
+        assert!(error.to_string().contains("there is no directory"), "{error}");
+    }
+
+    #[test]
+    fn a_mount_whose_daemon_is_gone_is_not_asked_through_another() {
+        let (store, mount) = (PathBuf::from("/none"), Some(PathBuf::from("/m")));
+        let target = Target { store, mount, inside: None, is_dead: true };
+        let error = target.connect().err().unwrap();
+        assert!(error.to_string().contains("wamedia umount /m"), "{error}");
     }
 
     #[test]

@@ -108,6 +108,25 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it changes what is in the volume.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        match self {
+            Request::Purge { dry_run, .. } => !dry_run,
+            Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } => true,
+            Request::Status
+            | Request::List { .. }
+            | Request::Expired { .. }
+            | Request::Medium { .. }
+            | Request::Policy
+            | Request::Check { .. }
+            | Request::Sync
+            | Request::Stop { .. } => false,
+        }
+    }
+}
+
 /// News on the way to the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

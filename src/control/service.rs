@@ -8,10 +8,12 @@ use super::change::Keep;
 use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, cursor_bytes, cursor_text};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
-use crate::volume::{MediaFilter, Medium, Policy, Volume};
+use crate::volume::{FileKind, MediaFilter, Medium, Policy, Volume};
 
 /// The beginning of a path in the virtual directory of expired media.
 const EXPIRED_PREFIX: &str = ".expired/";
+/// The virtual directory itself.
+const EXPIRED_NAME: &str = ".expired";
 
 /// Somebody who answers requests; may block.
 pub trait Service: Send + Sync {
@@ -27,13 +29,21 @@ pub struct VolumeService {
     volume: Arc<Volume>,
     /// Held while a policy is read, changed and written back. No other lock of ours is taken under it.
     policy_change: Mutex<()>,
+    is_read_only: bool,
 }
 
 impl VolumeService {
     /// A service for an open volume.
     #[must_use]
     pub fn new(volume: Arc<Volume>) -> VolumeService {
-        VolumeService { volume, policy_change: Mutex::new(()) }
+        VolumeService { volume, policy_change: Mutex::new(()), is_read_only: false }
+    }
+
+    /// The same, refusing all that changes the volume when `is_read_only`.
+    #[must_use]
+    pub fn read_only(mut self, is_read_only: bool) -> VolumeService {
+        self.is_read_only = is_read_only;
+        self
     }
 
     /// The volume it answers for.
@@ -63,12 +73,30 @@ impl VolumeService {
         })
     }
 
+    fn require_directory(&self, path: &str) -> Result<()> {
+        let found = self.volume.resolve(path.as_bytes()).and_then(|ino| self.volume.getattr(ino));
+        let mend = match found {
+            Ok(attr) if attr.kind == FileKind::Directory => return Ok(()),
+            Ok(_) => "`wamedia info` shows a single medium",
+            Err(_) if path == EXPIRED_NAME => "`wamedia expired list` shows what is in there",
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotDirectory) => {
+                "name it by its path from the root of the volume"
+            }
+            Err(error) => return Err(error),
+        };
+        Err(Error::new(Kind::NotFound, format!("the volume has no directory `{path}`; {mend}")))
+    }
+
     fn policy(&self) -> Policy {
         Policy::clone(&self.volume.policy())
     }
 
     fn list(&self, filter: &MediaFilter, cursor: &str, limit: usize) -> Result<Reply> {
         let cursor = cursor_bytes(cursor)?;
+        // Later pages may go on although the directory was removed meanwhile.
+        if let (true, Some(below)) = (cursor.is_empty(), &filter.below) {
+            self.require_directory(below)?;
+        }
         let (media, next) = self.volume.list(filter, &cursor, limit.clamp(1, MAX_PAGE))?;
         Ok(Reply::Media { media, next: next.as_deref().map(cursor_text) })
     }
@@ -120,6 +148,10 @@ impl VolumeService {
 impl Service for VolumeService {
     fn answer(&self, request: Request, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         let volume = &self.volume;
+        if self.is_read_only && request.is_change() {
+            let message = "the volume is mounted read-only; unmount it and mount it without `-o ro` to change it";
+            return Err(Error::new(Kind::ReadOnly, message));
+        }
         match request {
             Request::Status => Ok(Reply::Status(Box::new(volume.status()?))),
             Request::List { filter, cursor, limit } => self.list(&filter, &cursor, limit),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The socket's name in the store, where there is no directory for what lives as long as the machine is up.
 const NAME_IN_STORE: &str = "control.sock";
@@ -51,7 +51,12 @@ fn chosen() -> Option<OsString> {
 
 /// All places where a daemon that serves the store could have put its socket.
 fn places_to_look(store: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error| Error::io(store.display(), error);
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Error::new(Kind::AccessDenied, format!("{}: {error}", store.display())).with_source(error)
+        }
+        _ => Error::io(store.display(), error),
+    };
     let owner = std::fs::metadata(store).map_err(failed)?.uid();
     places(store, chosen().as_deref(), &[0, owner, rustix::process::geteuid().as_raw()]).map_err(failed)
 }
@@ -85,7 +90,7 @@ pub fn connect(store: &Path) -> Result<Option<UnixStream>> {
                 }
                 ErrorKind::PermissionDenied => {
                     let message = format!("{} may be used only by its owner and by root", path.display());
-                    return Err(Error::new(crate::error::Kind::AccessDenied, message).with_source(error));
+                    return Err(Error::new(Kind::AccessDenied, message).with_source(error));
                 }
                 _ => return Err(Error::io(format!("cannot connect to {}", path.display()), error)),
             },

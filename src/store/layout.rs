@@ -75,11 +75,14 @@ impl Layout {
     /// Reads a small file of the store; `None` when it is not there.
     ///
     /// # Errors
-    /// `Io`; `Damaged` when it is larger than such a file gets.
+    /// `AccessDenied`, `Io`; `Damaged` when it is larger than such a file gets.
     pub fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.root.join(name);
         let file = match File::open(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                return Err(Error::new(Kind::AccessDenied, format!("{}: {e}", path.display())).with_source(e));
+            }
             other => other.map_err(|e| Error::io(path.display(), e))?,
         };
         let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! One process at a time: the lock of a store.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -19,10 +19,10 @@ impl StoreLock {
     /// Takes the lock and writes this process's id into it.
     ///
     /// # Errors
-    /// `Locked`, naming the process that holds it; `Io`.
+    /// `Locked`, naming the process that holds it; `ReadOnly` on a file system that cannot be written, `AccessDenied`, `Io`.
     pub fn take(store: &Path) -> Result<StoreLock> {
         let path = store.join("lock");
-        let named = |e| Error::io(path.display(), e);
+        let named = |e| failure(store, &path, e);
         let mut file = File::options()
             .read(true)
             .write(true)
@@ -51,6 +51,13 @@ impl StoreLock {
         Ok(StoreLock { _file: file })
     }
 
+    /// Whether some process holds the store now.
+    #[must_use]
+    pub fn is_held(store: &Path) -> bool {
+        let tried = File::open(store.join("lock")).map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
+        matches!(tried, Ok(Err(rustix::io::Errno::WOULDBLOCK)))
+    }
+
     /// Writes this process's id into the lock again, after a fork handed it on.
     pub fn write_holder(&mut self) {
         use std::os::unix::fs::FileExt;
@@ -58,5 +65,48 @@ impl StoreLock {
             ._file
             .set_len(0)
             .and_then(|()| self._file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
+    }
+}
+
+/// The failure to open the lock, with the mend where there is one.
+fn failure(store: &Path, path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            let message = format!(
+                "{} lies on a read-only file system, and whoever opens a store writes its lock and its index; \
+                 copy the store, or mount an overlay upon it, and open that",
+                store.display()
+            );
+            Error::new(Kind::ReadOnly, message).with_source(error)
+        }
+        ErrorKind::PermissionDenied => {
+            Error::new(Kind::AccessDenied, format!("{}: {error}", path.display())).with_source(error)
+        }
+        _ => Error::io(path.display(), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_held_until_its_lock_is_dropped() {
+        let store = tempfile::tempdir().unwrap();
+        assert!(!StoreLock::is_held(store.path()), "nobody has opened it yet");
+        let lock = StoreLock::take(store.path()).unwrap();
+        assert!(StoreLock::is_held(store.path()));
+        assert_eq!(StoreLock::take(store.path()).unwrap_err().kind(), Kind::Locked);
+        drop(lock);
+        assert!(!StoreLock::is_held(store.path()));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_told_with_the_mend() {
+        let error = failure(Path::new("/s"), Path::new("/s/lock"), ErrorKind::ReadOnlyFilesystem.into());
+        assert_eq!(error.kind(), Kind::ReadOnly);
+        assert!(error.to_string().starts_with("/s lies") && error.to_string().contains("overlay"), "{error}");
+        let error = failure(Path::new("/s"), Path::new("/s/lock"), ErrorKind::PermissionDenied.into());
+        assert_eq!(error.kind(), Kind::AccessDenied);
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod expiry;
 mod filling;
 mod keys;
+mod mounts;
 mod reach;
 
 use std::ffi::OsStr;

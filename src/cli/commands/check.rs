@@ -8,7 +8,7 @@ use crate::cli::session::{self, open_directly};
 use crate::cli::target::Target;
 use crate::cli::views::CheckView;
 use crate::cli::{output, progress};
-use crate::control::{Client, Event, Reply, Request};
+use crate::control::{Event, Reply, Request};
 use crate::error::{Error, Kind, Result};
 use crate::volume::Finding;
 
@@ -64,7 +64,7 @@ fn sentence(finding: &Finding) -> String {
 /// `Busy` when it is mounted; those of [`crate::volume::Volume::open`].
 pub fn rebuild_index(args: &RebuildIndex, environment: &Environment) -> Outcome {
     let target = Target::find(&args.target.target)?.whole()?;
-    if let Some(client) = Client::connect(&target.store)? {
+    if let Some(client) = target.connect()? {
         let mount = client.hello().mount.clone().unwrap_or_else(|| target.store.display().to_string());
         let message = format!("the volume is mounted; `wamedia umount {mount}` first");
         return Err(Error::new(Kind::Busy, message).into());

@@ -71,7 +71,7 @@ pub fn run(args: &Init, environment: &Environment) -> Outcome {
 /// `Exists` when there is a store already, `Invalid` when what is asked makes no sense, those of [`Volume::init`].
 pub fn make_store(make: &MakeStore<'_>, environment: &Environment) -> Result<MadeStore> {
     let store = make.store;
-    if target::is_store(store) {
+    if target::is_store(store)? {
         return Err(Error::new(
             Kind::Exists,
             format!("{} is a store already; `wamedia mount` mounts it", store.display()),

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn target(inside: Option<&str>) -> Target {
-        Target { store: "/s".into(), mount: Some("/m".into()), inside: inside.map(Into::into) }
+        Target { store: "/s".into(), mount: Some("/m".into()), inside: inside.map(Into::into), is_dead: false }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::log::Log;
 use crate::cli::process::{self, Ready, Side};
-use crate::cli::{keys, target};
+use crate::cli::{holder, keys, target};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
@@ -23,7 +23,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     let options = mount_options(&args, &places.store, environment)?;
     // Before a store and a key are made that a wrong mount point would leave behind.
     require_mount_point(&places.mount_point, args.init)?;
-    if !target::is_store(&places.store) {
+    if !target::is_store(&places.store)? {
         make(&args, &places, environment)?;
     } else if args.init && !args.new.is_empty() {
         eprintln!(
@@ -34,6 +34,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     let superblock = store::read_superblock(&places.store)?;
     // Asked for while there still is a terminal.
     let sources = keys::read(&args.keys, environment, &superblock)?;
+    holder::wait_for(&places.store);
     match &args.log_file {
         Some(path) => log.to_file(path)?,
         None if args.daemon => log.to_caller(),

@@ -1,6 +1,6 @@
 //! `wamedia umount`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Outcome;
 use crate::cli::args::Umount;
@@ -21,7 +21,12 @@ pub fn run(args: &Umount) -> Outcome {
             client.ask(&Request::Stop { lazy: args.lazy }, &mut |_| {})?;
             client.wait_for_end();
         }
-        Found::Mount => fs::unmount(&path, args.lazy)?,
+        Found::Mounts(places) => {
+            for place in places {
+                // Whoever still holds a dead mount gets nothing but errors from it.
+                fs::unmount(&place, args.lazy || target::is_dead(&place))?;
+            }
+        }
     }
     Ok(Exit::Success)
 }
@@ -29,23 +34,35 @@ pub fn run(args: &Umount) -> Outcome {
 enum Found {
     /// The daemon that serves it.
     Daemon(Box<Client>),
-    /// A mount whose daemon is gone, or does not say where its store is.
-    Mount,
+    /// Mounts whose daemon is gone, or does not say where its store is.
+    Mounts(Vec<PathBuf>),
 }
 
 fn find(path: &Path) -> Result<Found> {
-    let is_mount_point = fs::find_mounts()?.iter().any(|mount| mount.path == path);
+    let mounts = fs::find_mounts()?;
+    let is_mount_point = mounts.iter().any(|mount| mount.path == path);
+    let this_one = || Found::Mounts(vec![path.to_owned()]);
     let target = match Target::find(path).and_then(Target::whole) {
         Ok(target) => target,
         Err(error) if is_mount_point => {
             tracing::debug!(%error, "unmounting by path");
-            return Ok(Found::Mount);
+            return Ok(this_one());
         }
         Err(error) => return Err(error),
     };
-    match Client::connect(&target.store)? {
+    if target.is_dead && is_mount_point {
+        return Ok(this_one());
+    }
+    match target.connect()? {
         Some(client) => Ok(Found::Daemon(Box::new(client))),
-        None if is_mount_point => Ok(Found::Mount),
-        None => Err(Error::new(Kind::NotFound, format!("{} is not mounted", path.display()))),
+        None if is_mount_point => Ok(this_one()),
+        None => {
+            let of_store = mounts.into_iter().filter(|mount| Path::new(&mount.source) == target.store);
+            let places: Vec<PathBuf> = of_store.map(|mount| mount.path).collect();
+            match places.is_empty() {
+                true => Err(Error::new(Kind::NotFound, format!("{} is not mounted", path.display()))),
+                false => Ok(Found::Mounts(places)),
+            }
+        }
     }
 }
