@@ -123,9 +123,10 @@ pub struct RebuildIndex {
 /// `import`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Names (and with them media ids), times, modes, owners, user extended attributes, hard links and symbolic \
-links are kept. What is there already with the same size and time of last write is skipped, so that an import that \
-was cut short goes on; what differs is written again. Every file written is read back and compared by SHA-256. The source is never changed.\n\n\
+    after_help = "Names (and with them media ids), times, modes, owners, user extended attributes, hard links, symbolic \
+links and holes are kept. What is there already with the same size and time of last write is skipped, so that an import that \
+was cut short goes on; what differs is written again. Every file written is read back and compared by SHA-256. The source is never changed. \
+An entry `.expired` at its root is left out, and counted: a volume shows expired media under that name.\n\n\
 Example:\n  wamedia import /var/lib/docker/volumes/whatsappMedia/_data /srv/whatsappMedia"
 )]
 pub struct Import {

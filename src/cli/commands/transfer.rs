@@ -52,7 +52,7 @@ struct Side {
 impl Side {
     fn find(path: &Path) -> Result<Side> {
         let target = Target::find(path)?.whole()?;
-        let mount = match Client::connect(&target.store)? {
+        let mount = match target.connect()? {
             Some(client) => target.mount.clone().or_else(|| client.hello().mount.as_ref().map(PathBuf::from)),
             None => None,
         };
@@ -102,11 +102,16 @@ fn sync_through_daemon(store: &Path) -> Result<()> {
     client.ask(&Request::Sync, &mut |_| {}).map(drop)
 }
 
+/// The bytes of a tree, counted while a counter says that something goes on.
+fn measured(tree: &dyn Tree) -> u64 {
+    let counter = progress::counter("measuring");
+    let total = total_bytes(tree, &mut || counter.inc(1));
+    counter.finish_and_clear();
+    total
+}
+
 fn transfer(what: &str, from: &dyn Tree, to: &dyn Tree, output: OutputArgs) -> Outcome {
-    let bar = progress::bytes(what, 0);
-    if !bar.is_hidden() {
-        bar.set_length(total_bytes(from));
-    }
+    let bar = progress::bytes(what, if progress::is_shown() { measured(from) } else { 0 });
     let Copied { report, stopped } = copy(from, to, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     if output.json {

@@ -48,9 +48,9 @@ pub fn copy(from: &dyn Tree, to: &dyn Tree, moved: &mut dyn FnMut(u64)) -> Copie
     Copied { report: copy.report, stopped: walked.and(verified).err() }
 }
 
-/// The bytes of all files of a tree; what cannot be read counts nothing.
+/// The bytes of all files of a tree, `counted` being called for each; what cannot be read counts nothing.
 #[must_use]
-pub fn total_bytes(tree: &dyn Tree) -> u64 {
+pub fn total_bytes(tree: &dyn Tree, counted: &mut dyn FnMut()) -> u64 {
     let mut total = 0_u64;
     let mut left = vec![PathBuf::new()];
     while let Some(directory) = left.pop() {
@@ -60,7 +60,10 @@ pub fn total_bytes(tree: &dyn Tree) -> u64 {
                 Ok(Some(meta)) if meta.kind == FileKind::Directory && path != Path::new(VIRTUAL_DIRECTORY) => {
                     left.push(path)
                 }
-                Ok(Some(meta)) if meta.kind == FileKind::Regular => total = total.saturating_add(meta.size),
+                Ok(Some(meta)) if meta.kind == FileKind::Regular => {
+                    total = total.saturating_add(meta.size);
+                    counted();
+                }
                 _ => {}
             }
         }
@@ -97,6 +100,9 @@ impl Copy<'_> {
         for name in names {
             let entry = path.join(name);
             if entry == Path::new(VIRTUAL_DIRECTORY) {
+                if !self.from.is_volume() {
+                    self.report.leave_out(&entry);
+                }
                 continue;
             }
             if let Err(error) = self.entry(&entry) {
@@ -210,7 +216,7 @@ impl Copy<'_> {
         let mut written = None;
         let moved = &mut self.moved;
         let losses = self.to.put_file(path, source, &attributes, &mut |writer| {
-            written = Some(digest::pass(&mut reader, writer, moved)?);
+            written = Some(digest::pass(&mut *reader, writer, moved)?);
             Ok(())
         })?;
         drop(reader);
@@ -258,7 +264,7 @@ impl Copy<'_> {
 
     fn verify(&self, written: &Written) -> Result<()> {
         let mut reader = self.to.open(&written.path, true)?;
-        let (_, digest) = digest::pass(&mut reader, &mut std::io::sink(), &mut |_| {})?;
+        let (_, digest) = digest::pass(&mut *reader, &mut digest::Nowhere, &mut |_| {})?;
         if digest == written.digest {
             return Ok(());
         }

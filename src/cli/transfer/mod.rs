@@ -4,6 +4,7 @@ mod copy;
 mod digest;
 mod plain;
 mod report;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod tree;

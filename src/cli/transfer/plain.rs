@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +15,9 @@ use rustix::fs::{self, Advice, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::tree::{Attribute, Content, Losses, Meta, Tree, is_carried};
+use super::sparse::{SparseReader, SparseWriter};
+use super::tree::{Attribute, Content, Losses, Meta, Source, Tree, is_carried};
+use crate::cli::target::STORE_ATTRIBUTE;
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::volume::FileKind;
@@ -263,24 +264,28 @@ impl Tree for PlainTree {
         read_attributes(self.open_any(path)?.as_fd())
     }
 
-    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Source + '_>> {
         let file = self.open_file(path, OFlags::RDONLY)?;
         let advice = if fresh { Advice::DontNeed } else { Advice::Sequential };
         fs::fadvise(&file, 0, None, advice).map_err(|e| failed("cannot read", e))?;
-        Ok(Box::new(File::from(file)))
+        Ok(Box::new(SparseReader::new(File::from(file))?))
     }
 
     fn put_file(&self, path: &Path, meta: &Meta, attributes: &[Attribute], content: Content<'_>) -> Result<Losses> {
-        let mut file = File::from(self.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?);
-        match content(&mut file) {
-            Ok(()) => dress(file.as_fd(), meta, attributes),
+        let opened = self.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+        let mut writer = SparseWriter::new(File::from(opened));
+        match content(&mut writer).and_then(|()| writer.finish()) {
+            Ok(file) => dress(file.as_fd(), meta, attributes),
             Err(error) => {
-                drop(file);
                 // The first failure is the one to tell; what is left has a time that does not fit, and is written again.
                 let _ = self.remove(path);
                 Err(error)
             }
         }
+    }
+
+    fn is_volume(&self) -> bool {
+        self.settle.is_some() || fs::fgetxattr(&*self.root, STORE_ATTRIBUTE, &mut [0_u8; 0][..]).is_ok()
     }
 
     fn make_directory(&self, path: &Path) -> Result<()> {

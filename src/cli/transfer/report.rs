@@ -32,6 +32,8 @@ pub struct Report {
     pub symlinks: u64,
     /// Pipes, sockets and devices made.
     pub others: u64,
+    /// Entries left out because a volume keeps their name for itself.
+    pub left_out: u64,
     /// Entries whose owner could not be kept (only root may give files away).
     pub owners_lost: u64,
     /// Extended attributes that could not be kept.
@@ -62,6 +64,15 @@ impl Report {
         }
     }
 
+    /// Notes an entry whose name a volume keeps for itself, and tells of it on stderr.
+    pub fn leave_out(&mut self, path: &Path) {
+        eprintln!(
+            "wamedia: {0} is left out: a volume shows expired media under that name; rename it to take it along",
+            output::printable(&path.display().to_string())
+        );
+        self.left_out += 1;
+    }
+
     /// Notes what could not be kept.
     pub fn lose(&mut self, losses: Losses) {
         self.owners_lost += u64::from(losses.owner);
@@ -89,6 +100,7 @@ impl Report {
             ("hard links", self.hard_links),
             ("symlinks", self.symlinks),
             ("others", self.others),
+            ("LEFT OUT", self.left_out),
             ("owners lost", self.owners_lost),
             ("attributes lost", self.attributes_lost),
             ("FAILED", self.failed),

@@ -2,14 +2,13 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::tree::{Attribute, Content, Losses, Meta, is_carried};
+use super::tree::{Attribute, Content, Losses, Meta, Source, is_carried};
 use super::{Copied, PlainTree, Report, Tree, copy, total_bytes};
 use crate::error::{Error, Kind, Result};
 
@@ -51,6 +50,41 @@ impl Pair {
 
 fn set_xattr(path: &Path, name: &str, value: &[u8]) -> bool {
     rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
+}
+
+#[test]
+fn holes_stay_holes_and_bytes_stay_bytes() {
+    use std::os::unix::fs::FileExt;
+    let pair = Pair::new();
+    let file = std::fs::File::create(pair.at("from/sparse")).unwrap();
+    file.write_all_at(b"in the middle", 8 << 20).unwrap();
+    file.set_len(64 << 20).unwrap();
+    std::fs::File::create(pair.at("from/hole")).unwrap().set_len(16 << 20).unwrap();
+    if pair.at("from/hole").metadata().unwrap().blocks() > 0 {
+        eprintln!("SKIPPED: no holes on the file system of the temporary directory");
+        return;
+    }
+    let report = pair.copy();
+    assert_eq!((report.files, report.verified, report.bytes, report.failed), (2, 2, 80 << 20, 0));
+    for name in ["sparse", "hole"] {
+        let [from, to] = ["from", "to"].map(|side| std::fs::read(pair.at(side).join(name)).unwrap());
+        assert!(from == to, "{name}");
+        let blocks = pair.at("to").join(name).metadata().unwrap().blocks();
+        assert!(blocks < 1024, "{name} takes {blocks} blocks");
+    }
+}
+
+#[test]
+fn what_a_volume_keeps_a_name_for_is_left_out_and_counted() {
+    let pair = Pair::new();
+    pair.put("from/.expired/old", b"old", 10);
+    pair.put("from/sub/.expired", b"taken along", 10);
+    let report = pair.copy();
+    assert_eq!((report.left_out, report.files), (1, 1));
+    assert!(report.rows().iter().any(|(name, _)| *name == "LEFT OUT"));
+    let of_volume = PlainTree::open(&pair.at("from"), Some(Box::new(|| Ok(())))).unwrap();
+    let Copied { report, .. } = copy(&of_volume, &pair.tree("to"), &mut |_| {});
+    assert_eq!(report.left_out, 0, "a mounted volume shows it, and has nothing in it that is not elsewhere");
 }
 
 #[test]
@@ -148,7 +182,7 @@ fn the_virtual_directory_is_no_content() {
     let pair = Pair::new();
     pair.put("from/.expired/x", b"twice", 10);
     pair.put("from/d/.expired/x", b"once", 10);
-    assert_eq!(total_bytes(&pair.tree("from")), 4);
+    assert_eq!(total_bytes(&pair.tree("from"), &mut || {}), 4);
     assert_eq!(pair.copy().files, 1);
     assert!(!pair.at("to/.expired").exists());
 }
@@ -203,8 +237,11 @@ impl Tree for Faulty {
     fn attributes(&self, path: &Path) -> Result<Vec<Attribute>> {
         self.inner.attributes(path)
     }
-    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Source + '_>> {
         self.inner.open(path, fresh)
+    }
+    fn is_volume(&self) -> bool {
+        self.inner.is_volume()
     }
     fn put_file(&self, path: &Path, meta: &Meta, attributes: &[Attribute], content: Content<'_>) -> Result<Losses> {
         if self.fault == Fault::NoSpace && path == Path::new("b") {

@@ -36,8 +36,26 @@ pub struct Meta {
 /// An extended attribute: name and value.
 pub type Attribute = (Vec<u8>, Vec<u8>);
 
+/// The content of a file, from its beginning on.
+pub trait Source: Read {
+    /// Passes over a hole that begins here; its bytes, 0 where there are data or the file ends.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn skip_hole(&mut self) -> Result<u64>;
+}
+
+/// Takes the content of a file, from its beginning on.
+pub trait Sink: Write {
+    /// Leaves a hole.
+    ///
+    /// # Errors
+    /// What the file system or the volume says.
+    fn leave_hole(&mut self, bytes: u64) -> Result<()>;
+}
+
 /// Gives the content of a file to the writer.
-pub type Content<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<()>;
+pub type Content<'a> = &'a mut dyn FnMut(&mut dyn Sink) -> Result<()>;
 
 /// What could not be kept of an entry that was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +81,9 @@ pub trait Tree {
     /// The extended attributes of a file or directory that a copy carries over (`is_carried`).
     fn attributes(&self, path: &Path) -> Result<Vec<Attribute>>;
     /// The content of a file; `fresh` asks for what is stored rather than what is cached.
-    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Read + '_>>;
+    fn open(&self, path: &Path, fresh: bool) -> Result<Box<dyn Source + '_>>;
+    /// Whether it is a volume, whose `.expired` shows what is elsewhere in it too.
+    fn is_volume(&self) -> bool;
 
     /// Writes a file with its attributes, in the place of what is there.
     fn put_file(&self, path: &Path, meta: &Meta, attributes: &[Attribute], content: Content<'_>) -> Result<Losses>;

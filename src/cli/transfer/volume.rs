@@ -6,10 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::tree::{Attribute, Content, Losses, Meta, Tree, is_carried};
+use super::tree::{Attribute, Content, Losses, Meta, Sink, Source, Tree, is_carried};
 use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
-use crate::volume::{Attr, NewNode, OpenFile, OpenMode, SetAttr, Volume, XattrMode};
+use crate::volume::{Attr, NewNode, OpenFile, OpenMode, Seek, SetAttr, Volume, XattrMode};
 
 /// Entries of a directory that are read at a time.
 const PAGE: usize = 1000;
@@ -96,7 +96,13 @@ impl VolumeTree {
         attributes: &[Attribute],
         content: Content<'_>,
     ) -> Result<Losses> {
-        content(&mut FileWriter { volume: &self.volume, file, offset: 0 })?;
+        let mut writer = FileWriter { volume: &self.volume, file, offset: 0 };
+        content(&mut writer)?;
+        if writer.offset > self.volume.getattr(ino)?.size {
+            // It ends with a hole.
+            let change = SetAttr { size: Some(writer.offset), ..SetAttr::default() };
+            self.volume.setattr(ino, &change)?;
+        }
         let lost = self.set_attributes(ino, attributes)?;
         self.dress(ino, meta)?;
         Ok(Losses { owner: false, attributes: lost })
@@ -162,10 +168,14 @@ impl Tree for VolumeTree {
         Ok(attributes)
     }
 
-    fn open(&self, path: &Path, _fresh: bool) -> Result<Box<dyn Read + '_>> {
+    fn open(&self, path: &Path, _fresh: bool) -> Result<Box<dyn Source + '_>> {
         let mode = OpenMode { read: true, ..OpenMode::default() };
         let file = self.volume.open_file(self.find(path)?, mode)?;
-        Ok(Box::new(FileReader { volume: &self.volume, file: Some(file), offset: 0 }))
+        Ok(Box::new(FileReader { volume: &self.volume, file: Some(file), offset: 0, data_until: 0 }))
+    }
+
+    fn is_volume(&self) -> bool {
+        true
     }
 
     fn put_file(&self, path: &Path, meta: &Meta, attributes: &[Attribute], content: Content<'_>) -> Result<Losses> {
@@ -235,11 +245,39 @@ struct FileReader<'a> {
     /// Taken only when it is closed.
     file: Option<OpenFile>,
     offset: u64,
+    /// Up to where there are data for certain, from `offset` on.
+    data_until: u64,
+}
+
+impl Source for FileReader<'_> {
+    fn skip_hole(&mut self) -> Result<u64> {
+        let Some(file) = &self.file else { return Ok(0) };
+        if self.offset < self.data_until {
+            return Ok(0);
+        }
+        let begun = self.offset;
+        match self.volume.seek(file, begun, Seek::Data) {
+            Ok(data) => {
+                self.offset = data;
+                self.data_until = self.volume.seek(file, data, Seek::Hole)?;
+            }
+            // Nothing but a hole up to the end, where reading gives nothing.
+            Err(error) if error.kind() == Kind::NoPosition => {
+                let end = self.volume.getattr(file.ino())?.size;
+                (self.offset, self.data_until) = (end.max(begun), u64::MAX);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(self.offset - begun)
+    }
 }
 
 impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(file) = &self.file else { return Ok(0) };
+        let left = usize::try_from(self.data_until.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let length = left.min(buffer.len());
+        let buffer = buffer.get_mut(..length).unwrap_or_default();
         let count = self.volume.read(file, self.offset, buffer).map_err(io::Error::other)?;
         self.offset = self.offset.saturating_add(u64::try_from(count).unwrap_or(0));
         Ok(count)
@@ -251,6 +289,13 @@ impl Drop for FileReader<'_> {
         if let Some(file) = self.file.take() {
             self.volume.close(file);
         }
+    }
+}
+
+impl Sink for FileWriter<'_> {
+    fn leave_hole(&mut self, bytes: u64) -> Result<()> {
+        self.offset = self.offset.saturating_add(bytes);
+        Ok(())
     }
 }
 
