@@ -16,6 +16,7 @@ use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socke
 use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
+use crate::store;
 use crate::volume::{OpenOptions, Volume};
 
 /// Threads for control, timers and signals. The mount has threads of its own.
@@ -73,7 +74,16 @@ pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<
 
 fn open(service: &Service) -> Result<Arc<Volume>> {
     let options = OpenOptions { index_cache_bytes: service.index_cache_bytes, ..OpenOptions::default() };
-    Volume::open(&service.store, &service.sources, options)
+    let store = &service.store;
+    let place = match (store::is_read_only(store), service.options.read_only()) {
+        (false, _) => store.clone(),
+        (true, true) => store::lay_memory_over(store)?,
+        (true, false) => {
+            let message = format!("{} lies on a read-only file system; mount it with `-o ro`", store.display());
+            return Err(Error::new(Kind::ReadOnly, message));
+        }
+    };
+    Volume::open(&place, &service.sources, options)
 }
 
 fn serve_volume(

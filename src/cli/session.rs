@@ -72,10 +72,10 @@ impl Session {
     }
 }
 
-/// Opens a store that is not mounted.
+/// Opens a store that is not mounted; one that cannot be written to be read only.
 ///
 /// # Errors
-/// Those of [`keys::read`] and [`Volume::open`].
+/// Those of [`keys::read`], [`store::lay_memory_over`] and [`Volume::open`].
 pub fn open_directly(
     target: &Target,
     keys: &KeyArgs,
@@ -92,9 +92,28 @@ pub fn open_directly(
         progress: Some(Box::new(move |done, total| progress::set(&shown, done, total))),
         ..OpenOptions::default()
     };
-    let opened = Volume::open(&target.store, &sources, options);
+    let is_read_only = store::is_read_only(&target.store);
+    let place = match is_read_only {
+        true => store::lay_memory_over(&target.store)?,
+        false => target.store.clone(),
+    };
+    let opened = Volume::open(&place, &sources, options);
     bar.finish_and_clear();
-    opened.map(VolumeService::new)
+    Ok(VolumeService::new(opened?).read_only(is_read_only))
+}
+
+/// Refuses to change a store that cannot be written.
+///
+/// # Errors
+/// `ReadOnly`.
+pub fn require_writable(target: &Target) -> Result<()> {
+    match store::is_read_only(&target.store) {
+        true => Err(Error::new(
+            Kind::ReadOnly,
+            format!("{} lies on a read-only file system; copy the store to change it", target.store.display()),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Opens a session, does something with it, and ends it in any case.

@@ -173,6 +173,8 @@ fn store_of(mount: &MountEntry) -> Result<(PathBuf, bool)> {
     let answer = rustix::fs::getxattr(&mount.path, STORE_ATTRIBUTE, value.as_mut_slice());
     if let Ok(length) = answer
         && let Some(path) = value.get(..length)
+        // A store with memory laid over it has a path within its daemon only; the source is what it was named by.
+        && !path.starts_with(b"/proc/self/")
     {
         return Ok((PathBuf::from(OsStr::from_bytes(path)), false));
     }

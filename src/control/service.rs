@@ -149,7 +149,8 @@ impl Service for VolumeService {
     fn answer(&self, request: Request, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         let volume = &self.volume;
         if self.is_read_only && request.is_change() {
-            let message = "the volume is mounted read-only; unmount it and mount it without `-o ro` to change it";
+            let message =
+                "the volume is mounted or stored read-only; mount it without `-o ro`, or copy the store, to change it";
             return Err(Error::new(Kind::ReadOnly, message));
         }
         match request {

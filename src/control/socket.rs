@@ -144,6 +144,8 @@ pub fn remove(store: &Path) -> Result<()> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             // Another user's directory: nothing of ours can be in it.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !path.exists() => {}
+            // In a store that is only read, where nobody listens any more.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {}
             Err(error) => return Err(Error::io(format!("cannot remove {}", path.display()), error)),
         }
     }

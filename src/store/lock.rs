@@ -35,20 +35,28 @@ impl StoreLock {
             if e != rustix::io::Errno::WOULDBLOCK {
                 return Err(named(e.into()));
             }
-            let mut holder = String::new();
-            let _unknown = Read::by_ref(&mut file).take(32).read_to_string(&mut holder);
-            return Err(Error::new(
-                Kind::Locked,
-                format!(
-                    "{} is in use by process {}; unmount it first (`wamedia umount`)",
-                    store.display(),
-                    if holder.trim().is_empty() { "unknown" } else { holder.trim() }
-                ),
-            ));
+            return Err(locked(store, &mut file));
         }
         // A store on a full disk must still open, so the number is a courtesy, not a need.
         let _courtesy = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(StoreLock { _file: file })
+    }
+
+    /// Keeps writers from a store that is only read, together with other readers; `None` when the store has no lock yet.
+    ///
+    /// # Errors
+    /// As [`StoreLock::take`].
+    pub fn share(store: &Path) -> Result<Option<File>> {
+        let path = store.join("lock");
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|e| failure(store, &path, e))?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(locked(store, &mut file)),
+            Err(e) => Err(failure(store, &path, e.into())),
+        }
     }
 
     /// Whether some process holds the store now.
@@ -71,19 +79,36 @@ impl StoreLock {
 /// The failure to open the lock, with the mend where there is one.
 fn failure(store: &Path, path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
-        ErrorKind::ReadOnlyFilesystem => {
-            let message = format!(
-                "{} lies on a read-only file system, and whoever opens a store writes its lock and its index; \
-                 copy the store, or mount an overlay upon it, and open that",
-                store.display()
-            );
-            Error::new(Kind::ReadOnly, message).with_source(error)
-        }
+        ErrorKind::ReadOnlyFilesystem => cannot_write(store, error),
         ErrorKind::PermissionDenied => {
             Error::new(Kind::AccessDenied, format!("{}: {error}", path.display())).with_source(error)
         }
         _ => Error::io(path.display(), error),
     }
+}
+
+/// The failure to write where opening a store must, with the mend.
+pub(super) fn cannot_write(store: &Path, error: std::io::Error) -> Error {
+    let message = format!(
+        "{} lies on a read-only file system, and whoever opens a store writes its lock and its index; \
+         copy the store, or as root mount an overlay upon it, and open that ({error})",
+        store.display()
+    );
+    Error::new(Kind::ReadOnly, message).with_source(error)
+}
+
+/// The failure to have a store that another process has.
+fn locked(store: &Path, lock: &mut File) -> Error {
+    let mut holder = String::new();
+    let _unknown = lock.take(32).read_to_string(&mut holder);
+    Error::new(
+        Kind::Locked,
+        format!(
+            "{} is in use by process {}; unmount it first (`wamedia umount`)",
+            store.display(),
+            if holder.trim().is_empty() { "unknown" } else { holder.trim() }
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod journal;
 mod latch;
 mod layout;
 mod lock;
+mod overlay;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use journal::JournalFile;
 pub use latch::Latch;
 pub use layout::{INDEX_DIR, Layout, mend_superblock, read_superblock, write_superblock};
 pub use lock::StoreLock;
+pub use overlay::{is_read_only, lay_memory_over};
 
 use crate::error::Result;
 use crate::ids::BlobId;

@@ -69,6 +69,7 @@ pub fn rebuild_index(args: &RebuildIndex, environment: &Environment) -> Outcome 
         let message = format!("the volume is mounted; `wamedia umount {mount}` first");
         return Err(Error::new(Kind::Busy, message).into());
     }
+    session::require_writable(&target)?;
     let service = open_directly(&target, &args.target.keys, environment, true)?;
     let status = service.volume().status();
     service.volume().shutdown()?;

@@ -8,9 +8,9 @@ use crate::cli::args::{KeyAction, KeyAdd, KeyChange, KeyList, KeyRemove, OutputA
 use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::keys::{self, KeyPlace};
-use crate::cli::output;
 use crate::cli::target::Target;
 use crate::cli::views::SlotView;
+use crate::cli::{output, session};
 use crate::crypto::{KeySource, MAX_SLOTS, Suite, VolumeKey};
 use crate::crypto::{Slot, Superblock};
 use crate::error::{Error, Kind, Result};
@@ -95,6 +95,7 @@ fn modify(
     change: impl FnOnce(&mut Superblock, &VolumeKey, u8) -> Result<()>,
 ) -> Result<Superblock> {
     let target = Target::find(&args.target)?.whole()?;
+    session::require_writable(&target)?;
     let _alone = lock(&target.store)?;
     let mut superblock = store::read_superblock(&target.store)?;
     if superblock.suite() == Suite::Checksum {

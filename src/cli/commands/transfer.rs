@@ -6,7 +6,7 @@ use super::{Failure, Outcome};
 use crate::cli::args::{Export, Import, KeyArgs, OutputArgs};
 use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
-use crate::cli::session::open_directly;
+use crate::cli::session::{self, open_directly};
 use crate::cli::target::{self, Target};
 use crate::cli::transfer::{Copied, PlainTree, Tree, VolumeTree, copy, total_bytes};
 use crate::cli::{output, progress};
@@ -21,6 +21,9 @@ pub fn import(args: &Import, environment: &Environment) -> Outcome {
     let directory = target::absolute(&args.directory)?;
     let side = Side::find(&args.target.target)?;
     side.require_apart(&directory)?;
+    if side.mount.is_none() {
+        session::require_writable(&side.target)?;
+    }
     let source = PlainTree::open(&directory, None)?;
     with_volume(&side, &args.target.keys, environment, |volume| transfer("importing", &source, volume, args.output))
 }

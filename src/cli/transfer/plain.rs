@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -109,7 +110,11 @@ fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
 }
 
 fn failed(what: &str, error: Errno) -> Error {
-    Error::io(what, error.into())
+    let error = std::io::Error::from(error);
+    match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => Error::new(Kind::ReadOnly, format!("{what}: {error}")).with_source(error),
+        _ => Error::io(what, error),
+    }
 }
 
 trait WithContext {
