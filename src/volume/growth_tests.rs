@@ -169,9 +169,9 @@ fn a_rewrite_that_cannot_be_done_leaves_everything_as_it_was() {
         assert!(volume.store.latch().reason().is_none());
     };
     let policy = volume.policy();
-    *volume.policy.write() = Arc::new(Policy { floor_bytes: u64::MAX / 2, ..Policy::clone(&policy) });
+    volume.policy.write().policy = Arc::new(Policy { floor_bytes: u64::MAX / 2, ..Policy::clone(&policy) });
     is_as_before(Kind::NoSpace);
-    *volume.policy.write() = policy;
+    volume.policy.write().policy = policy;
     let blob = blob_file(dir.path(), ino);
     let mut byte = [0];
     std::os::unix::fs::FileExt::read_exact_at(&blob, &mut byte, 80 + 35 * STRIDE + 100).unwrap();
@@ -242,7 +242,7 @@ fn large_attributes_are_refused_when_the_disk_is_full_to_its_floor() {
     volume.set_xattr(ino, b"user.big", &[1; 60_000], XattrMode::Any).unwrap();
     let before = blobs_in(dir.path());
     let policy = volume.policy();
-    *volume.policy.write() = Arc::new(Policy { floor_bytes: u64::MAX / 2, ..Policy::clone(&policy) });
+    volume.policy.write().policy = Arc::new(Policy { floor_bytes: u64::MAX / 2, ..Policy::clone(&policy) });
     let refused = volume.set_xattr(ino, b"user.more", &[1; 9000], XattrMode::Any).unwrap_err();
     assert_eq!(refused.kind(), Kind::NoSpace);
     assert_eq!(volume.get_xattr(ino, b"user.more").unwrap_err().kind(), Kind::NoAttribute);
@@ -251,7 +251,7 @@ fn large_attributes_are_refused_when_the_disk_is_full_to_its_floor() {
     volume.remove_xattr(ino, b"user.big").unwrap();
     assert_eq!(blobs_in(dir.path()).0, before.0);
     assert_eq!(volume.getattr(ino).unwrap().mode, 0o600);
-    *volume.policy.write() = policy;
+    volume.policy.write().policy = policy;
     volume.sync_all().unwrap();
     let (_image, killed) = after_a_crash(&dir);
     assert_eq!(killed.getattr(ino).unwrap().mode, 0o600);
