@@ -15,9 +15,9 @@ use super::handles::Handle;
 use super::reach::Caller;
 
 /// Entries asked of the volume at once: about as many as one reply of the kernel's usual size takes.
-const PAGE: usize = 128;
+const PAGE: usize = 512;
 /// The same with attributes, which make an entry three times as long.
-const PAGE_WITH_ATTRS: usize = 32;
+const PAGE_WITH_ATTRS: usize = 128;
 
 /// The volume's own entries have offsets above this one.
 const LAST_SPECIAL: u64 = 16;

@@ -154,7 +154,8 @@ impl Walk<'_> {
             && len < page_bytes(draft.front) / 4
             && let Some(end) = draft.end.clone()
         {
-            let next = Draft::new(&self.pages.next_at(draft.front, &end)?)?;
+            let next = self.pages.next_at(draft.front, &end)?;
+            let next = Draft::new(&next)?;
             if draft.records.is_empty() || len + next.len() <= page_bytes(draft.front) {
                 self.changes.insert(page_name(draft.front, Some(&end)), None);
                 draft.join(next);

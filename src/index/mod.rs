@@ -18,6 +18,7 @@ mod disk;
 mod files;
 mod head;
 mod layers;
+mod leaves;
 mod merge;
 mod open;
 mod page;
@@ -307,7 +308,9 @@ impl Index {
         let (changes, after) = merge::merge(&self.pages, *head, &batch)?;
         let sum = self.sum_after(&changes)?;
         let _gate = self.gate.write();
-        self.pages.base.apply(changes)?;
+        let applied = self.pages.base.apply(changes);
+        self.pages.leaves.clear();
+        applied?;
         self.check_from(sum);
         self.layers.drop_frozen();
         *head = after;

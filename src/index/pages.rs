@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Sealer;
 use super::base::{Base, HEAD_NAME, page_name};
 use super::head::{Head, Mark};
+use super::leaves::Leaves;
 use super::page::Reader;
 use crate::error::{Error, Kind, Result};
 
@@ -26,11 +27,18 @@ impl Leaf {
     pub(super) fn reader(&self) -> Result<Reader<'_>> {
         Reader::new(&self.plain)
     }
+
+    /// Whether a full key below its end is not below its start.
+    pub(super) fn holds(&self, full_key: &[u8]) -> bool {
+        let Some((front, key)) = full_key.split_first() else { return false };
+        *front == self.front && self.reader().is_ok_and(|reader| reader.low() <= key)
+    }
 }
 
 /// The base together with what opens and seals its pages.
 pub(super) struct Pages {
     pub(super) base: Box<dyn Base>,
+    pub(super) leaves: Leaves,
     sealer: Arc<dyn Sealer>,
 }
 
@@ -41,7 +49,7 @@ fn missing() -> Error {
 
 impl Pages {
     pub(super) fn new(base: Box<dyn Base>, sealer: Arc<dyn Sealer>) -> Pages {
-        Pages { base, sealer }
+        Pages { base, leaves: Leaves::default(), sealer }
     }
 
     /// Seals a page.
@@ -60,17 +68,22 @@ impl Pages {
     }
 
     /// The page that holds the full key `at` (`Excluded`), or the one that holds what lies just below it (`Included`).
-    fn find(&self, at: Bound<&[u8]>) -> Result<Option<Leaf>> {
-        let (Bound::Included(key) | Bound::Excluded(key)) = at else { return Err(missing()) };
-        let (front, key) = key.split_first().ok_or_else(missing)?;
+    fn find(&self, at: Bound<&[u8]>) -> Result<Option<Arc<Leaf>>> {
+        let (Bound::Included(full_key) | Bound::Excluded(full_key)) = at else { return Err(missing()) };
+        let (front, key) = full_key.split_first().ok_or_else(missing)?;
+        let (kept, epoch) = self.leaves.holding(full_key);
+        if let (Some(leaf), Bound::Excluded(_)) = (kept, at) {
+            return Ok(Some(leaf));
+        }
         let Some((name, sealed)) = self.base.first(at)? else { return Ok(None) };
         if name.first().is_none_or(|byte| byte & !1 != *front) {
             return Ok(None);
         }
-        let leaf = self.open(&name, &sealed)?;
+        let leaf = Arc::new(self.open(&name, &sealed)?);
         if leaf.reader()?.low() > key {
             return Err(missing());
         }
+        self.leaves.keep(name, &leaf, epoch);
         Ok(Some(leaf))
     }
 
@@ -78,45 +91,45 @@ impl Pages {
     ///
     /// # Errors
     /// `Damaged` when the page is missing, does not open or is no page.
-    pub(super) fn holding(&self, key: &[u8]) -> Result<Option<Leaf>> {
+    pub(super) fn holding(&self, key: &[u8]) -> Result<Option<Arc<Leaf>>> {
         self.find(Bound::Excluded(key))
     }
 
     /// The page that holds the keys just below the full key `end`. Else as for [`Pages::holding`].
-    pub(super) fn below(&self, end: &[u8]) -> Result<Option<Leaf>> {
+    pub(super) fn below(&self, end: &[u8]) -> Result<Option<Arc<Leaf>>> {
         self.find(Bound::Included(end))
     }
 
     /// The last page of the table of `front`. Else as for [`Pages::holding`].
-    pub(super) fn last(&self, front: u8) -> Result<Option<Leaf>> {
+    pub(super) fn last(&self, front: u8) -> Result<Option<Arc<Leaf>>> {
         let name = page_name(front | 1, None);
         match self.base.page(&name)? {
-            Some(sealed) => self.open(&name, &sealed).map(Some),
+            Some(sealed) => Ok(Some(Arc::new(self.open(&name, &sealed)?))),
             None => Ok(None),
         }
     }
 
     /// The page after `leaf`; `None` after the last one. Errors as for [`Pages::holding`].
-    pub(super) fn next(&self, leaf: &Leaf) -> Result<Option<Leaf>> {
+    pub(super) fn next(&self, leaf: &Leaf) -> Result<Option<Arc<Leaf>>> {
         let Some(end) = &leaf.end else { return Ok(None) };
         self.next_at(leaf.front, end).map(Some)
     }
 
     /// The page of `front` that starts at `low`, which must exist. Errors as for [`Pages::holding`].
-    pub(super) fn next_at(&self, front: u8, low: &[u8]) -> Result<Leaf> {
+    pub(super) fn next_at(&self, front: u8, low: &[u8]) -> Result<Arc<Leaf>> {
         let next = self.holding(&page_name(front, Some(low)))?.ok_or_else(missing)?;
         if next.reader()?.low() == low { Ok(next) } else { Err(missing()) }
     }
 
     /// The page before `leaf`; `None` before the first one. Errors as for [`Pages::holding`].
-    pub(super) fn previous(&self, leaf: &Leaf) -> Result<Option<Leaf>> {
+    pub(super) fn previous(&self, leaf: &Leaf) -> Result<Option<Arc<Leaf>>> {
         let low = leaf.reader()?.low();
         if low.is_empty() {
             return Ok(None);
         }
         let name = page_name(leaf.front, Some(low));
         let sealed = self.base.page(&name)?.ok_or_else(missing)?;
-        self.open(&name, &sealed).map(Some)
+        Ok(Some(Arc::new(self.open(&name, &sealed)?)))
     }
 
     /// Reads the head; `None` when there is none yet.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::base::page_name;
 use super::layers::Layers;
@@ -66,7 +67,7 @@ fn short(bound: Bound<&[u8]>) -> Bound<&[u8]> {
 struct Cursor<'a> {
     pages: &'a Pages,
     span: &'a Span<'a>,
-    leaf: Option<Leaf>,
+    leaf: Option<Arc<Leaf>>,
     ready: VecDeque<Record>,
 }
 

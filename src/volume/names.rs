@@ -67,6 +67,17 @@ impl Volume {
         Ok(self.inode(ino)?.state.read().record.attr())
     }
 
+    /// Attributes of an inode, which is not brought into memory for that.
+    fn attr_in_passing(&self, ino: Ino) -> Result<Attr> {
+        if let Some(inode) = self.cache.get(ino) {
+            return Ok(inode.state.read().record.attr());
+        }
+        match self.read_record(ino)? {
+            Some(record) => Ok(record.attr()),
+            None => Err(Kind::NotFound.into()),
+        }
+    }
+
     /// Where a symlink points.
     ///
     /// # Errors
@@ -510,7 +521,7 @@ impl Volume {
         let mut entries = self.read_entries(dir, after, limit)?;
         if with_attrs {
             for entry in &mut entries {
-                entry.attr = self.getattr(entry.ino).ok();
+                entry.attr = self.attr_in_passing(entry.ino).ok();
             }
         }
         Ok(entries)

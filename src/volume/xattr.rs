@@ -25,8 +25,14 @@ fn none() -> Error {
     Kind::NoAttribute.into()
 }
 
+/// The label of a security module. `ls -l` asks each file for it, but no further one of a file system that has none.
+const LABEL: &[u8] = b"security.selinux";
+
 /// The failure to find an attribute, which one without a namespace can never have been.
 fn absent(name: &[u8]) -> Error {
+    if name == LABEL {
+        return Error::new(Kind::Unsupported, "nothing is labelled here");
+    }
     require_namespace(name).err().unwrap_or_else(none)
 }
 
@@ -279,6 +285,13 @@ fn is_mime(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_label_is_one_that_no_file_has() {
+        assert_eq!(absent(LABEL).kind(), Kind::Unsupported);
+        assert_eq!(absent(b"security.capability").kind(), Kind::NoAttribute);
+        assert_eq!(absent(b"user.a").kind(), Kind::NoAttribute);
+    }
 
     #[test]
     fn names_of_attributes_need_a_namespace_that_others_take() {

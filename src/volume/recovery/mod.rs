@@ -14,11 +14,10 @@ mod rebuild;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-use super::Volume;
 use super::flusher::{CHECKPOINT, DURABLE};
 use super::record::{RECORD_VERSION, Record};
 use super::truth::Keys;
-use super::types::Selector;
+use super::{Volume, aging};
 use crate::error::Result;
 use crate::format::attributes::Attributes;
 use crate::format::journal::Record as JournalRecord;
@@ -202,7 +201,7 @@ impl<'a> Recovery<'a> {
     /// Where rules hold for directories, a medium is under the right one only when all directories above it are in.
     fn reclass(&mut self) -> Result<()> {
         let volume = self.volume;
-        if !volume.policy().retention.iter().any(|rule| matches!(rule.selector, Selector::Prefix(_))) {
+        if !aging::has_prefixes(&volume.policy().retention) {
             return Ok(());
         }
         if self.is_rebuild {
