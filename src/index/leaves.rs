@@ -26,7 +26,7 @@ struct Kept {
 /// They are dropped as a whole when a batch has gone into the base, and before its records leave the layers above: whoever
 /// still finds a page as it was before has looked at those records first.
 #[derive(Default)]
-pub(super) struct Leaves(Mutex<Kept>);
+pub(super) struct Leaves(Box<Mutex<Kept>>);
 
 impl Leaves {
     /// The page that holds a full key, when it is here, and the moment of this look.
