@@ -165,7 +165,10 @@ impl Volume {
         let mut opened = open_index(&layout, &ballast, cache, options.rebuild_index, &index_key, &mut notes)?;
         let mut known = recovery::generation_of(&opened).unwrap_or(None);
         Ledger::forget_unbegun(path, &mut generations, known)?;
-        let same_session = take_session(&layout)?;
+        let session = index::session(&layout.blobs());
+        let noted = layout.read_small(SESSION)?;
+        // Whether neither the machine nor the mount of the file system has ended since the store was last open.
+        let same_session = session.is_some() && noted.as_deref() == session.as_ref().map(|session| session.as_bytes());
         let read = |known| {
             read_journals(path, id, &index_key, &generations, known).map(|read| Journals { same_session, ..read })
         };
@@ -218,6 +221,10 @@ impl Volume {
             lock: Mutex::new(None),
         };
         volume.bring_up(&journals, &options.progress, &mut notes)?;
+        if !same_session {
+            // Only now: a recovery that is cut short has to verify all of it again.
+            note_session(&volume.layout, session.as_deref());
+        }
         for note in &notes {
             tracing::warn!("{note}");
         }
@@ -355,19 +362,14 @@ fn open_index(
     }
 }
 
-/// Whether the store was last opened while the machine and the mount of its file system were the same as now; notes that it
-/// is opened under these.
-fn take_session(layout: &Layout) -> Result<bool> {
-    let before = layout.read_small(SESSION)?;
-    let Some(now) = index::session(&layout.blobs()) else { return Ok(false) };
-    if before.as_deref() == Some(now.as_bytes()) {
-        return Ok(true);
-    }
-    // On a full disk the old note stays, and the next open verifies more than it needs to.
-    if let Err(e) = layout.write_small(SESSION, now.as_bytes()) {
+/// Notes the session under which everything in the store is known to be whole. On a full disk the old note stays, and the
+/// next open verifies more than it needs to.
+fn note_session(layout: &Layout, session: Option<&str>) {
+    if let Some(session) = session
+        && let Err(e) = layout.write_small(SESSION, session.as_bytes())
+    {
         tracing::warn!("the session was not noted: {e}");
     }
-    Ok(false)
 }
 
 /// Reads the journals from generation `known` on, which the index is complete up to.
