@@ -42,19 +42,22 @@ impl Volume {
         }
         let gone = self.release(seen.len(), &ready)?;
         self.ledger.sync()?;
-        for (nth, blob) in gone.iter().enumerate() {
+        for (nth, (blob, in_mind)) in gone.iter().enumerate() {
             if let Err(e) = self.store.remove(*blob) {
-                let rest = gone.iter().skip(nth).map(|blob| Retired::Noted(*blob));
+                let rest = gone.iter().skip(nth).map(|(blob, _)| Retired::Noted(*blob));
                 self.tracking.retired.lock().extend(rest);
                 return Err(e);
             }
-            self.index.delete(Table::Meta, &recovery::replaced_key(*blob));
+            if *in_mind {
+                self.index.delete(Table::Meta, &recovery::replaced_key(*blob));
+            }
         }
         Ok(())
     }
 
-    /// Takes what may go of the first `count` entries out of the list, with what has to be noted noted; gives the blobs.
-    fn release(&self, count: usize, ready: &HashSet<(Ino, Ino)>) -> Result<Vec<BlobId>> {
+    /// Takes what may go of the first `count` entries out of the list, with what has to be noted noted; gives the blobs, and
+    /// whether the index keeps each in mind.
+    fn release(&self, count: usize, ready: &HashSet<(Ino, Ino)>) -> Result<Vec<(BlobId, bool)>> {
         let mut retired = self.tracking.retired.lock();
         for entry in retired.iter().take(count) {
             if let Retired::Superseded { ino, blob: Some(blob), by } = *entry
@@ -74,10 +77,17 @@ impl Volume {
             match *entry {
                 Retired::Superseded { ino, by, .. } if !ready.contains(&(ino, by)) => return true,
                 // While somebody has it open its blob stays; who forgets it retires the blob again.
-                Retired::Superseded { ino, blob, .. } | Retired::Settled { ino, blob } => {
-                    gone.extend(blob.filter(|_| !orphans.contains_key(&ino)));
+                Retired::Superseded { ino, blob, .. } | Retired::Settled { ino, blob }
+                    if orphans.contains_key(&ino) =>
+                {
+                    // The journal says that it is gone.
+                    blob.iter().for_each(|blob| self.index.delete(Table::Meta, &recovery::replaced_key(*blob)));
                 }
-                Retired::Noted(blob) | Retired::Replaced(blob) | Retired::Directory { blob, .. } => gone.push(blob),
+                Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => {
+                    gone.extend(blob.map(|blob| (blob, true)));
+                }
+                Retired::Replaced(blob) => gone.push((blob, true)),
+                Retired::Noted(blob) | Retired::Directory { blob, .. } => gone.push((blob, false)),
             }
             false
         });
