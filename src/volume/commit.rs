@@ -356,10 +356,7 @@ impl Volume {
     /// again, and says so in `status`.
     pub fn close(&self, file: OpenFile) {
         if let Some(inode) = self.let_go(file) {
-            let mut state = inode.state.write();
-            if state.writers == 0 && state.writer.is_some() {
-                self.publish(&inode, &mut state);
-            }
+            self.publish_closed(&inode, &mut inode.state.write());
         }
     }
 

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::Volume;
-use super::inode::Inode;
+use super::inode::{Inode, State};
 use crate::error::{Error, Result};
 
 /// Threads that publish.
@@ -70,10 +70,7 @@ fn publish_all(volume: &Weak<Volume>, closed: &Receiver<Arc<Inode>>) {
     while let Ok(inode) = closed.recv() {
         let Some(volume) = volume.upgrade() else { return };
         let mut state = inode.state.write();
-        // Opened again, removed or published meanwhile: then there is nothing to do.
-        if state.writers == 0 && state.writer.is_some() {
-            volume.publish(&inode, &mut state);
-        } else {
+        if !volume.publish_closed(&inode, &mut state) {
             volume.tidy_up(&inode, &mut state);
         }
     }
@@ -90,9 +87,15 @@ impl Volume {
         if has_little && self.publisher.take(inode) {
             return;
         }
-        let mut state = inode.state.write();
-        if state.writers == 0 && state.writer.is_some() {
-            self.publish(inode, &mut state);
+        self.publish_closed(inode, &mut inode.state.write());
+    }
+
+    /// Publishes a closed file, unless it was opened again or published meanwhile; says whether it did.
+    pub(super) fn publish_closed(&self, inode: &Arc<Inode>, state: &mut State) -> bool {
+        let is_waiting = state.writers == 0 && state.writer.is_some();
+        if is_waiting {
+            self.publish(inode, state);
         }
+        is_waiting
     }
 }

@@ -187,15 +187,10 @@ impl Volume {
     /// # Errors
     /// `NoSpace`, `Io`.
     pub(super) fn require_room_to_commit(&self) -> Result<()> {
-        if self.store.space()?.free >= COMMIT_COST {
-            return Ok(());
-        }
-        self.ballast.release();
-        if self.store.space()?.free >= COMMIT_COST {
-            Ok(())
-        } else {
-            Err(no_space("the disk under the store is full".into()))
-        }
+        self.ballast.with_room(|| match self.store.space()?.free {
+            COMMIT_COST.. => Ok(()),
+            _ => Err(no_space("the disk under the store is full".into())),
+        })
     }
 
     /// What the disk has above the floor, when that is so little that what is acknowledged needs a promise of it.

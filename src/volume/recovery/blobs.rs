@@ -66,6 +66,12 @@ impl Recovery<'_> {
         }
     }
 
+    /// Has a new blob removed that says nothing.
+    pub(super) fn drop_uncommitted(&mut self, id: BlobId) {
+        self.notes.push(format!("blob {id}: removed, since nothing of it was ever committed"));
+        self.gone.push(id);
+    }
+
     /// Cuts off what lies behind a state that is the truth now.
     pub(super) fn cut_behind(&mut self, truth: &Truth) -> Result<()> {
         let Some(at) = truth.record.location.filter(|_| truth.torn > 0) else { return Ok(()) };

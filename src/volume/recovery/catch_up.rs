@@ -6,7 +6,6 @@ use std::ops::Bound;
 use super::Recovery;
 use super::blobs::Found;
 use crate::error::Result;
-use crate::format::attributes::Link;
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::{Table, schema};
 use crate::volume::record::Record;
@@ -88,8 +87,7 @@ impl Recovery<'_> {
                 }
             }
             Found::Nothing if id.0 >= self.journals.first_new_blob && self.volume.store.open(id)?.is_some() => {
-                self.notes.push(format!("blob {id}: removed, since nothing of it was ever committed"));
-                self.gone.push(id);
+                self.drop_uncommitted(id);
             }
             Found::Nothing => {}
         }
@@ -129,13 +127,5 @@ impl Recovery<'_> {
         let others = truths.filter_map(|other| other.record.location).map(|at| at.blob);
         self.gone.extend(others.filter(|blob| Some(*blob) != kept));
         Ok(Some(truth.record))
-    }
-
-    /// Where an inode went whose name another one has got by an exchange.
-    pub(super) fn moved_by(&self, winner: Ino, lost: &Link, loser: Ino) -> Result<Option<Link>> {
-        let Some(record) = self.volume.read_record(winner)? else { return Ok(None) };
-        let link = record.attrs.links.iter().find(|l| l.parent == lost.parent && l.name == lost.name);
-        let swap = link.and_then(|l| l.swapped.as_ref()).filter(|s| s.ino == loser && s.id > lost.id);
-        Ok(swap.map(|s| Link { parent: s.parent, id: s.id, name: s.name.clone(), swapped: None }))
     }
 }

@@ -81,6 +81,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Where an inode went whose name another one has got by an exchange.
+    fn moved_by(&self, winner: Ino, lost: &Link, loser: Ino) -> Result<Option<Link>> {
+        let Some(record) = self.volume.read_record(winner)? else { return Ok(None) };
+        let link = record.attrs.links.iter().find(|l| l.parent == lost.parent && l.name == lost.name);
+        let swap = link.and_then(|l| l.swapped.as_ref()).filter(|s| s.ino == loser && s.id > lost.id);
+        Ok(swap.map(|s| Link { parent: s.parent, id: s.id, name: s.name.clone(), swapped: None }))
+    }
+
     /// An inode with one name, made by recovery or put where it can be found.
     pub(super) fn put_under(&mut self, mut record: Record, parent: Ino, name: Vec<u8>) -> Result<()> {
         let ino = record.attrs.ino;

@@ -34,8 +34,7 @@ impl Recovery<'_> {
             match self.look_at(id, None)? {
                 Found::Truth(truth) => self.put_newer(id, &truth)?,
                 Found::Nothing if id.0 >= self.journals.first_new_blob && self.journals.first_new_blob > 0 => {
-                    self.notes.push(format!("blob {id}: removed, since nothing of it was ever committed"));
-                    self.gone.push(id);
+                    self.drop_uncommitted(id);
                 }
                 Found::Nothing => self.notes.push(format!("blob {id}: no whole attributes are left in it")),
                 Found::Damaged => {}
