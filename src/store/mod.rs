@@ -9,6 +9,7 @@ mod latch;
 mod layout;
 mod lock;
 mod overlay;
+mod unsynced;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;

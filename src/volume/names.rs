@@ -409,12 +409,15 @@ impl Volume {
         self.move_name(&inode, parent, name, link)?;
         if victim.is_some() {
             // Also when it is open for writing: the blob has to claim the name before the one that had it goes.
-            self.commit_names(&inode, &mut inode.state.write())?;
+            let committed = self.commit_names(&inode, &mut inode.state.write());
+            committed
+                .or_else(|e| self.take_back(&inode, (parent, name), (new_parent, new_name), victim.as_ref(), e))?;
         }
         if let Some(victim) = &victim
             && victim.state.read().record.attrs.links.len() == 1
         {
-            self.remove_name(victim, new_parent, new_name, Some(inode.ino))?;
+            let removed = self.remove_name(victim, new_parent, new_name, Some(inode.ino));
+            removed.or_else(|e| self.take_back(&inode, (parent, name), (new_parent, new_name), Some(victim), e))?;
         }
         self.entry_changed(&from_dir, -is_dir);
         self.entry_changed(&to_dir, is_dir - i64::from(target.is_some_and(|t| t.kind == FileKind::Directory)));
@@ -429,6 +432,28 @@ impl Volume {
             self.reap_if_unused(&victim);
         }
         Ok(())
+    }
+
+    /// Gives both their names again after a rename over another inode has failed with `e`.
+    fn take_back(
+        &self,
+        inode: &Arc<Inode>,
+        (parent, name): (Ino, &[u8]),
+        (new_parent, new_name): (Ino, &[u8]),
+        victim: Option<&Arc<Inode>>,
+        e: Error,
+    ) -> Result<()> {
+        let link = Link { parent, id: self.next_seq(), name: name.to_vec(), swapped: None };
+        // In memory it is done whatever becomes of it on the disk, where the old frame may still stand.
+        let _written = self.move_name(inode, new_parent, new_name, link);
+        if let Some(victim) = victim {
+            let state = victim.state.read();
+            let links = state.record.attrs.links.iter();
+            for link in links.filter(|link| link.parent == new_parent && link.name == new_name) {
+                self.put_name(link, victim.ino, state.record.attrs.kind);
+            }
+        }
+        Err(e)
     }
 
     /// An inode is about to leave a name it has taken over from another: that one must not come back to it, so this one
