@@ -463,7 +463,7 @@ impl Volume {
             return Ok(());
         }
         self.sync_inode(&self.inode(ino)?, true)?;
-        self.settle_victims(ino)
+        self.settle_victims(ino).map(|_any| ())
     }
 
     fn check_replaceable(&self, from: &Named, to: &Named) -> Result<()> {
@@ -499,8 +499,14 @@ impl Volume {
         }
         let (a_kind, b_kind) = (a.inode.state.read().record.attrs.kind, b.inode.state.read().record.attrs.kind);
         let (a_id, b_id) = (self.next_seq(), self.next_seq());
-        self.move_name(a.inode, a.dir.ino, a.name, exchanged(&b, a_id, &a, b_id))?;
-        self.move_name(b.inode, b.dir.ino, b.name, exchanged(&a, b_id, &b, a_id))?;
+        let moved = self.move_name(a.inode, a.dir.ino, a.name, exchanged(&b, a_id, &a, b_id));
+        let moved = moved.and_then(|()| self.move_name(b.inode, b.dir.ino, b.name, exchanged(&a, b_id, &b, a_id)));
+        moved.or_else(|e| {
+            let link = Link { parent: b.dir.ino, id: self.next_seq(), name: b.name.to_vec(), swapped: None };
+            // There is nothing to do when it had not moved yet.
+            let _back = self.move_name(b.inode, a.dir.ino, a.name, link);
+            self.take_back(a.inode, (a.dir.ino, a.name), (b.dir.ino, b.name), Some(b.inode), e)
+        })?;
         let delta = i64::from(b_kind == FileKind::Directory) - i64::from(a_kind == FileKind::Directory);
         self.entry_changed(a.dir, delta);
         self.entry_changed(b.dir, -delta);

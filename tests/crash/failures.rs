@@ -45,16 +45,16 @@ fn history_of(workload: &Workload, log: &[Op]) -> History {
         let ack = world.take(workload.before.len() + nth, step);
         match mark {
             "ok" => history.push(world.clone(), ack),
-            "no after" => history.push(world.clone(), Ack::Nothing),
+            "no after" => history.push(world.clone(), Ack::Failed),
             _ => {
-                history.push(world.clone(), Ack::Nothing);
-                history.push(before.clone(), Ack::Nothing);
+                history.push(world.clone(), Ack::Failed);
+                history.push(before.clone(), Ack::Failed);
                 world = before;
             }
         }
     }
     world.take(usize::MAX, &Step::Shutdown);
-    history.push(world, Ack::Nothing);
+    history.push(world, Ack::Failed);
     history
 }
 

@@ -107,6 +107,7 @@ impl History {
                     holder.is_some_and(|holder| self.covers(id, at).contains(&holder))
                 }
                 Ack::Removals => self.is_removal(name, at),
+                Ack::Failed => false,
                 Ack::Nothing => removals_last && self.is_removal(name, at),
             };
             if is_certain {
@@ -120,7 +121,7 @@ impl History {
         let is_certain = |at: &usize| match self.moments[*at].1 {
             Ack::All => true,
             Ack::Inode(synced) => self.covers(synced, *at).contains(&id),
-            Ack::Removals | Ack::Nothing => false,
+            Ack::Removals | Ack::Nothing | Ack::Failed => false,
         };
         (0..=done).rev().find(is_certain).unwrap_or(0)
     }
@@ -192,11 +193,15 @@ impl History {
         faults
     }
 
-    /// Whether an inode may have lost its name: it had left one that another has got since.
+    /// Whether an inode may have lost its name: it had left one that another has got since, or it was never acknowledged.
     fn may_be_lost(&self, id: usize, done: usize, end: usize) -> bool {
-        (self.inode_since(id, done)..=end).any(|at| {
-            let names = self.world(at).inodes.get(&id).map(|inode| inode.names.clone()).unwrap_or_default();
-            names.iter().any(|name| (at..=end).any(|at| self.world(at).holder(name).is_some_and(|other| other != id)))
-        })
+        let is_new = !self.world(self.inode_since(id, done)).inodes.contains_key(&id);
+        is_new
+            || (self.inode_since(id, done)..=end).any(|at| {
+                let names = self.world(at).inodes.get(&id).map(|inode| inode.names.clone()).unwrap_or_default();
+                names
+                    .iter()
+                    .any(|name| (at..=end).any(|at| self.world(at).holder(name).is_some_and(|other| other != id)))
+            })
     }
 }

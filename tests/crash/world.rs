@@ -35,6 +35,8 @@ pub enum Ack {
     All,
     /// The removals of this step.
     Removals,
+    /// It failed: this is what it may have come to.
+    Failed,
 }
 
 /// The volume at one moment.
