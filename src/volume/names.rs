@@ -457,12 +457,22 @@ impl Volume {
     }
 
     /// An inode is about to leave a name it has taken over from another: that one must not come back to it, so this one
-    /// has to be durable now.
+    /// has to be durable now. So has the other half of an exchange, of which the next frame of this one does not tell.
     fn leave_name(&self, ino: Ino) -> Result<()> {
+        let inode = self.inode(ino)?;
+        let others: Vec<Ino> = {
+            let state = inode.state.read();
+            state.record.attrs.links.iter().filter_map(|link| Some(link.swapped.as_ref()?.ino)).collect()
+        };
+        for other in others.into_iter().filter(|other| self.is_unsynced(*other)) {
+            if let Ok(other) = self.inode(other) {
+                self.sync_alone(&other, false)?;
+            }
+        }
         if !self.has_victims(ino) {
             return Ok(());
         }
-        self.sync_inode(&self.inode(ino)?, true)?;
+        self.sync_inode(&inode, true)?;
         self.settle_victims(ino).map(|_any| ())
     }
 

@@ -178,7 +178,7 @@ pub fn enumerate(
 pub fn all_workloads() {
     let only = std::env::var("WAMEDIA_CRASH_ONLY").ok();
     let depth = Depth {
-        stride: setting("WAMEDIA_CRASH_STRIDE", 1),
+        stride: setting("WAMEDIA_CRASH_STRIDE", 2),
         others: setting("WAMEDIA_CRASH_OTHERS", 0),
         mixtures: setting("WAMEDIA_CRASH_MIXTURES", 0),
     };

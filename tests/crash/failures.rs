@@ -85,7 +85,7 @@ fn run(bench: &Bench, verifier: &Verifier, workload: &Workload, base: &Tree, fau
 /// All faults at all calls, or at a share of them.
 pub fn at_every_call() {
     let only = std::env::var("WAMEDIA_CRASH_ONLY").ok();
-    let (stride, mut runs) = (setting("WAMEDIA_FAULTS_STRIDE", 40), 0);
+    let (stride, mut runs) = (setting("WAMEDIA_FAULTS_STRIDE", 60), 0);
     let bench = Bench::new();
     let verifier = Verifier::new(&bench.key());
     let mut numbers = Numbers::new(setting("WAMEDIA_CRASH_SEED", 1));
