@@ -385,3 +385,76 @@ fn an_older_version_of_a_blob_is_refused_while_the_index_stands() {
     let volume = bench.open();
     assert_eq!(volume.open_medium(ino).err().map(|e| e.kind()), Some(Kind::Damaged));
 }
+
+#[test]
+fn names_given_to_a_file_that_is_being_written_survive_a_kill() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"old");
+    let file = volume.open_file(ino, RW).unwrap();
+    volume.write(&file, 0, b"half of the new", false).unwrap();
+    volume.link(ino, Ino::ROOT, b"g").unwrap();
+    volume.link(ino, Ino::ROOT, b"gone").unwrap();
+    volume.unlink(Ino::ROOT, b"gone").unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"h", RenameMode::Replace).unwrap();
+    let other = put(&volume, Ino::ROOT, "f", b"another");
+    let image = bench.image();
+    let killed = image.open();
+    for (name, wanted, content) in [("g", ino, &b"old"[..]), ("h", ino, b"old"), ("f", other, b"another")] {
+        assert_eq!(killed.lookup(Ino::ROOT, name.as_bytes()).unwrap().ino, wanted, "{name}");
+        assert_eq!(get(&killed, wanted), content, "{name}");
+    }
+    assert_eq!(killed.readdir(Ino::ROOT, 0, 100, false).unwrap().len(), 3);
+    check_clean(&killed);
+    volume.close(file);
+}
+
+#[test]
+fn attributes_changed_while_a_file_was_open_survive_a_kill_after_its_close() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"old");
+    let file = volume.open_file(ino, RW).unwrap();
+    volume.setattr(ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    volume.close(file);
+    let image = bench.image();
+    assert_eq!(image.open().getattr(ino).unwrap().mode, 0o600);
+}
+
+#[test]
+fn a_refused_rename_publishes_nothing() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"old");
+    put(&volume, Ino::ROOT, "taken", b"other");
+    let (_, file) = volume.create(Ino::ROOT, b"new", &NODE, RW).unwrap();
+    volume.write(&file, 0, b"half of", false).unwrap();
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    let refused = volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"taken", RenameMode::NoReplace).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Exists);
+    // Nor does one that changes nothing, since both names are of one file.
+    let ino = volume.lookup(Ino::ROOT, b"f").unwrap().ino;
+    volume.link(ino, Ino::ROOT, b"again").unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"again", RenameMode::Exchange).unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(get(&killed, killed.lookup(Ino::ROOT, b"f").unwrap().ino), b"old");
+    volume.close(file);
+}
+
+#[test]
+fn a_name_that_was_taken_over_and_then_removed_stays_removed() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"old");
+    let (attr, file) = volume.create(Ino::ROOT, b"new", &NODE, RW).unwrap();
+    volume.write(&file, 0, b"half of", false).unwrap();
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.link(attr.ino, Ino::ROOT, b"again").unwrap();
+    volume.unlink(Ino::ROOT, b"f").unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(killed.lookup(Ino::ROOT, b"f").unwrap_err().kind(), Kind::NotFound);
+    check_clean(&killed);
+    volume.close(file);
+}
