@@ -458,3 +458,23 @@ fn a_name_that_was_taken_over_and_then_removed_stays_removed() {
     check_clean(&killed);
     volume.close(file);
 }
+
+#[test]
+fn attributes_of_our_own_are_created_and_replaced_as_asked() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"x");
+    let ours: [(&[u8], &[u8]); 3] =
+        [(b"user.wamedia.hold", b"1"), (b"user.wamedia.retention", b"7d"), (b"user.mime_type", b"model/x")];
+    for (name, value) in ours {
+        let set = |mode| volume.set_xattr(ino, name, value, mode).map_err(|e| e.kind());
+        assert_eq!(set(XattrMode::Replace), Err(Kind::NoAttribute));
+        assert_eq!(set(XattrMode::Create), Ok(()));
+        assert_eq!(set(XattrMode::Create), Err(Kind::Exists));
+        assert_eq!(set(XattrMode::Replace), Ok(()));
+    }
+    // Of a directory it is an attribute like any other.
+    let dir = volume.mkdir(Ino::ROOT, b"d", &NODE).unwrap().ino;
+    volume.set_xattr(dir, b"user.mime_type", b"anything", XattrMode::Any).unwrap();
+    assert_eq!(volume.get_xattr(dir, b"user.mime_type").unwrap(), b"anything");
+}
