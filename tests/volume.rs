@@ -460,6 +460,24 @@ fn a_name_that_was_taken_over_and_then_removed_stays_removed() {
 }
 
 #[test]
+fn a_medium_that_was_replaced_stays_gone_when_the_next_has_lost_its_name_too() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"first");
+    let second = put(&volume, Ino::ROOT, "second", b"second");
+    put(&volume, Ino::ROOT, "third", b"third");
+    volume.rename(Ino::ROOT, b"second", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.link(second, Ino::ROOT, b"again").unwrap();
+    volume.rename(Ino::ROOT, b"third", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"elsewhere", RenameMode::Replace).unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(killed.lookup(Ino::ROOT, b"f").unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(killed.readdir(Ino::ROOT, 0, 100, false).unwrap().len(), 2);
+    check_clean(&killed);
+}
+
+#[test]
 fn attributes_of_our_own_are_created_and_replaced_as_asked() {
     let bench = Bench::new(Policy::default());
     let volume = bench.open();

@@ -424,6 +424,8 @@ impl Volume {
         if let Some(victim) = victim.as_ref().filter(|v| !v.state.read().removed) {
             // Another name keeps it: it may say that it lost this one only after the new holder is durable.
             self.sync_inode(&inode, true)?;
+            // Nor may those come back from which it had taken the name itself.
+            self.settle_victims(victim.ino)?;
             self.remove_name(victim, new_parent, new_name, None)?;
         }
         self.rename_done(&inode, from.kind)?;

@@ -302,6 +302,7 @@ impl Model {
         self.take_name(other, parent, name);
         self.node_mut(other).attrs.ctime = self.now;
         if before.names.len() > 1 {
+            self.victims.retain(|victim| victim.by != other);
             self.names_changed(other);
             return;
         }
