@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wamedia::clock::ManualClock;
 use wamedia::crypto::{KeySource, make_key_file};
 use wamedia::error::Kind;
 use wamedia::ids::Ino;
 use wamedia::volume::{
-    FileKind, InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, SetAttr, Volume, XattrMode,
+    FileKind, InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, RetentionRule, Selector, SetAttr,
+    Volume, XattrMode,
 };
 
 const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
@@ -475,6 +477,28 @@ fn a_medium_that_was_replaced_stays_gone_when_the_next_has_lost_its_name_too() {
     assert_eq!(killed.lookup(Ino::ROOT, b"f").unwrap_err().kind(), Kind::NotFound);
     assert_eq!(killed.readdir(Ino::ROOT, 0, 100, false).unwrap().len(), 2);
     check_clean(&killed);
+}
+
+#[test]
+fn media_are_sorted_under_the_policy_in_force_whenever_the_end_comes() {
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    let rule = |selector, keep| RetentionRule { selector, keep };
+    let plain = Policy { retention: vec![rule(Selector::Default, days(30))], ..Policy::default() };
+    let by_prefix = vec![rule(Selector::Default, days(10)), rule(Selector::Prefix("a".into()), None)];
+    let bench = Bench::new(plain.clone());
+    let volume = bench.open();
+    let dir = volume.mkdir(Ino::ROOT, b"a", &NODE).unwrap().ino;
+    let ino = put(&volume, dir, "f", b"x");
+    bench.clock.advance(40 * 86_400);
+    volume.set_policy(Policy { retention: by_prefix, ..plain.clone() }).unwrap();
+    let first = bench.image();
+    let volume = first.open();
+    assert_eq!(volume.expired(&[], 10).unwrap().len(), 0);
+    volume.set_policy(plain).unwrap();
+    let second = first.image();
+    let volume = second.open();
+    assert_eq!(volume.status().unwrap().expired, 1);
+    assert_eq!(volume.expired(&[], 10).unwrap()[0].ino, ino);
 }
 
 #[test]

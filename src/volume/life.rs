@@ -248,6 +248,9 @@ impl Volume {
         let is_sorted = !journals.is_complete || self.is_sorted()?;
         if is_sorted {
             self.note_sorting();
+        } else {
+            // What recovery has put in is under the policy in force, and the rest is not.
+            self.forget_sorting();
         }
         let totals = self.totals.lock().clone();
         self.quota.set(totals.bytes, totals.media);

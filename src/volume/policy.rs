@@ -167,13 +167,23 @@ impl Volume {
         let _one = self.policy_change.lock();
         let new = self.in_force().followed_by(policy, self.clock.now());
         write(&self.layout, &self.policy_key, self.id, &new)?;
-        let old = std::mem::replace(&mut *self.policy.write(), new.clone());
-        if new.sorting() == old.sorting() { Ok(()) } else { self.reclass_all() }
+        let is_sorted = new.sorting() == self.in_force().sorting();
+        if !is_sorted {
+            // Before the first record is put in under the new rules.
+            self.forget_sorting();
+        }
+        *self.policy.write() = new;
+        if is_sorted { Ok(()) } else { self.reclass_all() }
     }
 
     /// Whether the index is sorted under the policy in force: a crash may have come between, or another file of it.
     pub(super) fn is_sorted(&self) -> Result<bool> {
         Ok(self.index.get(Table::Meta, &schema::meta(SORTED))?.is_some_and(|found| found == self.in_force().sorting()))
+    }
+
+    /// The index is sorted under no policy: its records are on the way from one to another.
+    pub(super) fn forget_sorting(&self) {
+        self.index.delete(Table::Meta, &schema::meta(SORTED));
     }
 
     /// The index is sorted under the policy in force.
