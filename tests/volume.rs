@@ -480,6 +480,46 @@ fn a_medium_that_was_replaced_stays_gone_when_the_next_has_lost_its_name_too() {
 }
 
 #[test]
+fn a_directory_stays_removed_after_a_kill_whatever_had_its_name_or_lay_in_it() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let mut above = Ino::ROOT;
+    for depth in 0..5 {
+        above = volume.mkdir(above, b"d", &NODE).unwrap().ino;
+        put(&volume, above, "f", &[depth]);
+    }
+    volume.shutdown().unwrap();
+    drop(volume);
+    let volume = bench.open();
+    // From the innermost to the outermost.
+    for depth in (0..5).rev() {
+        let dir = volume.resolve("d/".repeat(depth + 1).as_bytes()).unwrap();
+        volume.unlink(dir, b"f").unwrap();
+        volume.rmdir(volume.parent_of(dir).unwrap(), b"d").unwrap();
+    }
+    // A name that a directory had, then a file with two states, of which the newer has another one.
+    volume.mkdir(Ino::ROOT, b"n", &NODE).unwrap();
+    volume.rmdir(Ino::ROOT, b"n").unwrap();
+    let ino = put(&volume, Ino::ROOT, "n", b"old");
+    let file = volume.open_file(ino, OpenMode { truncate: true, ..RW }).unwrap();
+    volume.write(&file, 0, b"new", false).unwrap();
+    volume.close(file);
+    volume.rename(Ino::ROOT, b"n", Ino::ROOT, b"m", RenameMode::Replace).unwrap();
+    for without_index in [false, true] {
+        let image = bench.image();
+        if without_index {
+            std::fs::remove_dir_all(image.store().join("index")).unwrap();
+        }
+        let killed = image.open();
+        assert_eq!(killed.status().unwrap().recovery, Vec::<String>::new());
+        assert_eq!(killed.getattr(Ino::ROOT).unwrap().nlink, 2);
+        assert_eq!(killed.status().unwrap().media, 1);
+        assert_eq!(get(&killed, killed.lookup(Ino::ROOT, b"m").unwrap().ino), b"new");
+        check_clean(&killed);
+    }
+}
+
+#[test]
 fn media_are_sorted_under_the_policy_in_force_whenever_the_end_comes() {
     let days = |days: u64| Some(Duration::from_secs(days * 86_400));
     let rule = |selector, keep| RetentionRule { selector, keep };

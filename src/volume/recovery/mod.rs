@@ -162,9 +162,7 @@ impl<'a> Recovery<'a> {
     /// Settles what needs the whole picture, and removes what is nobody's.
     fn finish(mut self) -> Result<Vec<String>> {
         let volume = self.volume;
-        for (ino, blob) in &self.journals.removed {
-            self.remove(*ino, *blob)?;
-        }
+        self.remove_all()?;
         if volume.read_record(Ino::ROOT)?.is_none() {
             self.make_root();
         }
@@ -213,6 +211,26 @@ impl<'a> Recovery<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Removes what the journal says is removed: what lay in a directory before the directory itself.
+    fn remove_all(&mut self) -> Result<()> {
+        let mut waiting: Vec<(Ino, BlobId)> = self.journals.removed.iter().map(|(ino, blob)| (*ino, *blob)).collect();
+        loop {
+            let before = waiting.len();
+            let mut full = Vec::new();
+            for (ino, blob) in waiting {
+                if self.volume.is_empty_dir(ino)? {
+                    self.remove(ino, blob)?;
+                } else {
+                    full.push((ino, blob));
+                }
+            }
+            if full.len() == before {
+                return full.into_iter().try_for_each(|(ino, blob)| self.remove(ino, blob));
+            }
+            waiting = full;
+        }
     }
 
     /// Removes an inode the journal says is removed; a directory only if nothing lies in it.

@@ -16,6 +16,11 @@ impl Recovery<'_> {
         let mut waiting = std::mem::take(&mut self.nameless);
         waiting.sort_unstable_by_key(|record| record.attrs.seq);
         for record in waiting {
+            let ino = record.attrs.ino;
+            if self.journals.removed.contains_key(&ino) && self.volume.is_empty_dir(ino)? {
+                self.gone.extend(record.location.map(|at| at.blob));
+                continue;
+            }
             self.put_in(record)?;
         }
         for record in std::mem::take(&mut self.nameless) {
