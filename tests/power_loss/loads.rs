@@ -4,8 +4,8 @@ use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{XattrFlags, setxattr};
@@ -26,6 +26,8 @@ pub struct Writer {
     pub numbers: Numbers,
     /// Set before the power fails: what returns later promises nothing.
     pub failing: Arc<AtomicBool>,
+    /// Held while memory that is a file is touched: without a daemon the kernel would never have it ready.
+    pub touching: Arc<Mutex<()>>,
 }
 
 /// One thing that a writer does.
@@ -223,9 +225,6 @@ fn overwrite(writer: &mut Writer) -> io::Result<()> {
 fn write_through_map(writer: &mut Writer) -> io::Result<()> {
     let (name, mut content) = writer.some_file();
     let file = OpenOptions::new().read(true).write(true).open(writer.path(&name))?;
-    // Every page is there before it is touched: without a daemon a missing one could not be had.
-    let here = MapFlags::SHARED | MapFlags::POPULATE | MapFlags::LOCKED;
-    let map = Mapping::try_new(&file, content.len(), here)?;
     for _ in 0..=writer.numbers.below(3) {
         let at = usize::try_from(writer.numbers.below(content.len() as u64)).unwrap();
         let len = 1 + usize::try_from(writer.numbers.below((content.len() - at) as u64)).unwrap();
@@ -233,7 +232,14 @@ fn write_through_map(writer: &mut Writer) -> io::Result<()> {
     }
     let state: State = Some(Arc::new(content));
     writer.model.may_become(&name, state.clone());
+    let lock = Arc::clone(&writer.touching);
+    let touching = lock.lock().unwrap();
+    if writer.failing.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let map = Mapping::try_new(&file, bytes(&state).len(), MapFlags::SHARED)?;
     map.write(0, bytes(&state));
+    drop(touching);
     map.sync()?;
     writer.acknowledged(&[(&name, &state)]);
     Ok(())

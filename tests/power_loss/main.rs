@@ -17,8 +17,8 @@ mod unsynced;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -67,21 +67,22 @@ impl Bench {
         Some(bench)
     }
 
-    fn writer(&mut self, root: &Path, load: usize, failing: &Arc<AtomicBool>) -> Writer {
+    fn writer(&mut self, root: &Path, load: usize, failing: &Arc<AtomicBool>, touching: &Arc<Mutex<()>>) -> Writer {
         Writer {
             root: root.to_owned(),
             dir: root.join(LOADS[load].name),
             model: std::mem::take(&mut self.models[load]),
             numbers: Numbers::new(self.numbers.next()),
             failing: Arc::clone(failing),
+            touching: Arc::clone(touching),
         }
     }
 
     /// Gives each load what it needs, synced.
     fn prepare(&mut self, mounted: &Mounted) {
-        let failing = Arc::default();
+        let (failing, touching) = Default::default();
         for (number, load) in LOADS.iter().enumerate() {
-            let mut writer = self.writer(mounted.root(), number, &failing);
+            let mut writer = self.writer(mounted.root(), number, &failing, &touching);
             (load.prepare)(&mut writer).unwrap_or_else(|e| panic!("preparing {}: {e}", load.name));
             self.models[number] = writer.model;
         }
@@ -126,10 +127,10 @@ impl Bench {
         };
         let mounted = Mounted::start_prepared(&self.place, &[], prepare);
         let session = self.session();
-        let failing = Arc::new(AtomicBool::new(false));
+        let (failing, touching) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(())));
         let mut writers = Vec::new();
         for (number, load) in LOADS.iter().enumerate() {
-            let writer = self.writer(mounted.root(), number, &failing);
+            let writer = self.writer(mounted.root(), number, &failing, &touching);
             writers.push(thread::spawn(move || writer.work(load)));
         }
         // A disk is written in an order of its own, too.
@@ -139,10 +140,12 @@ impl Bench {
         });
         thread::sleep(Duration::from_millis(150 + self.numbers.below(500)));
         let log = if self.syncs_work && self.numbers.below(4) == 0 { Log::Flushed } else { Log::Lost };
+        let untouched = touching.lock().unwrap();
         failing.store(true, Ordering::SeqCst);
         self.disk.power_fails(log);
         thread::sleep(Duration::from_millis(self.numbers.below(3) * 20));
         mounted.kill_now();
+        drop(untouched);
         for (model, writer) in self.models.iter_mut().zip(writers) {
             *model = writer.join().expect("a writer failed before the power did");
         }

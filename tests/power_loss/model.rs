@@ -16,7 +16,7 @@ pub type State = Option<Arc<Vec<u8>>>;
 pub struct Model {
     /// Never empty: with one state the name is certain, with more the power loss decides among them.
     names: BTreeMap<String, Vec<State>>,
-    /// Renames not known to be durable, of synced contents: one of the two names has it.
+    /// Renames not known to be durable, of acknowledged contents: one of the two names has it.
     moves: Vec<(String, String, State)>,
     history: BTreeMap<String, Vec<String>>,
     /// Syncs that returned before the power failed, since the last comparison.
@@ -52,12 +52,16 @@ impl Model {
         self.names.insert(name.to_owned(), vec![state]);
     }
 
-    /// A synced content is being renamed; both names may already become what they will be.
+    /// A content is being renamed; both names may already become what they will be. One of them has it, if it was
+    /// acknowledged.
     pub fn moves(&mut self, from: &str, to: &str) {
         let content = self.now(from);
+        let is_certain = self.names.get(from).is_some_and(|states| states.len() == 1);
         self.may_become(from, None);
         self.may_become(to, content.clone());
-        self.moves.push((from.to_owned(), to.to_owned(), content));
+        if is_certain {
+            self.moves.push((from.to_owned(), to.to_owned(), content));
+        }
     }
 
     fn tell(&mut self, name: &str, event: &str, state: &State) {
