@@ -4,6 +4,7 @@
 
 pub mod ground;
 pub mod machine;
+pub mod mapping;
 pub mod mounted;
 pub mod patterns;
 pub mod place;
