@@ -8,6 +8,6 @@
 )]
 
 mod bench;
-
-
+mod blobs;
+mod flips;
 mod store;
