@@ -165,6 +165,17 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
 }
 
 impl Volume {
+    /// The copies of the policy that are not whole.
+    pub(super) fn bad_policies(&self) -> Result<Vec<&'static str>> {
+        Ok(read_copies(&self.layout, &self.policy_key, self.id)?.1)
+    }
+
+    /// Writes both copies of the policy in force again.
+    pub(super) fn rewrite_policy(&self) -> Result<()> {
+        let _one = self.policy_change.lock();
+        write(&self.layout, &self.policy_key, self.id, &self.in_force())
+    }
+
     /// The policy that holds now.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {

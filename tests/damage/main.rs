@@ -10,4 +10,5 @@
 mod bench;
 mod blobs;
 mod flips;
+mod repair;
 mod store;
