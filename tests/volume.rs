@@ -267,79 +267,6 @@ fn expired_media_are_shown_and_removed_unless_held_young_or_open() {
 }
 
 #[test]
-fn one_copy_of_superblock_and_policy_suffices_and_is_written_again() {
-    let bench = Bench::new(Policy { max_bytes: Some(123_456), ..Policy::default() });
-    for damaged in ["superblock", "superblock.bak", "policy"] {
-        let path = bench.store().join(damaged);
-        let whole = std::fs::read(&path).unwrap();
-        let mut bytes = whole.clone();
-        bytes[100] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let volume = bench.open();
-        assert_eq!(volume.policy().max_bytes, Some(123_456), "{damaged}");
-        volume.shutdown().unwrap();
-        drop(volume);
-        if damaged.starts_with("superblock") {
-            assert_eq!(std::fs::read(&path).unwrap(), whole, "{damaged} is whole again");
-        }
-    }
-}
-
-#[test]
-fn damage_costs_one_medium_and_is_named() {
-    let bench = Bench::new(Policy::default());
-    let volume = bench.open();
-    let hurt = put(&volume, Ino::ROOT, "hurt", &bytes(200_000, 1));
-    let well = put(&volume, Ino::ROOT, "well", &bytes(200_000, 2));
-    volume.shutdown().unwrap();
-    drop(volume);
-    let blob =
-        |ino: Ino| bench.store().join("blobs").join(format!("{:013x}", ino.0 >> 12)).join(format!("{:016x}", ino.0));
-    let (whole, other) = (std::fs::read(blob(hurt)).unwrap(), std::fs::read(blob(well)).unwrap());
-    let stride = 65_600;
-    let swapped =
-        [&whole[..80], &whole[80 + stride..80 + 2 * stride], &whole[80..80 + stride], &whole[80 + 2 * stride..]]
-            .concat();
-    let foreign = [&whole[..80], &other[80..80 + stride], &whole[80 + stride..]].concat();
-    let mut flipped = whole.clone();
-    flipped[70_000] ^= 1;
-    let mut zeroed = whole.clone();
-    zeroed[80..80 + stride].fill(0);
-    let cut = |len: usize| whole[..len].to_vec();
-    let cases = [
-        ("one bit", flipped),
-        ("two chunks swapped", swapped),
-        ("a chunk of another blob", foreign),
-        ("a cut by 1000 bytes", cut(whole.len() - 1000)),
-        ("a cut at a chunk", cut(80 + stride)),
-        ("emptied", Vec::new()),
-        ("a chunk of zeros", zeroed),
-        ("another blob", other.clone()),
-    ];
-    for (what, bytes_there) in cases {
-        std::fs::write(blob(hurt), bytes_there).unwrap();
-        let volume = bench.open();
-        let read = volume.open_medium(hurt).and_then(|file| {
-            let mut out = vec![0; 200_000];
-            let outcome = volume.read(&file, 0, &mut out);
-            volume.close(file);
-            outcome
-        });
-        assert_eq!(read.unwrap_err().kind(), Kind::Damaged, "{what}");
-        assert_eq!(get(&volume, well), bytes(200_000, 2), "{what}");
-        let report = volume.check(true, &mut |_, _| {}).unwrap();
-        assert!(!report.findings.is_empty(), "{what}");
-        assert!(
-            report.findings.iter().all(|f| f.medium.as_deref().is_some_and(|m| m.ends_with("hurt"))),
-            "{what}: {report:?}"
-        );
-        volume.shutdown().unwrap();
-    }
-    std::fs::write(blob(hurt), &whole).unwrap();
-    assert_eq!(get(&bench.open(), hurt), bytes(200_000, 1));
-}
-
-#[test]
 fn a_write_that_fails_for_a_damaged_chunk_changes_nothing() {
     let bench = Bench::new(Policy::default());
     let volume = bench.open();
@@ -371,21 +298,6 @@ fn a_write_that_fails_for_a_damaged_chunk_changes_nothing() {
     volume.shutdown().unwrap();
     drop(volume);
     starts(&bench.open());
-}
-
-#[test]
-fn an_older_version_of_a_blob_is_refused_while_the_index_stands() {
-    let bench = Bench::new(Policy::default());
-    let volume = bench.open();
-    let ino = put(&volume, Ino::ROOT, "f", b"one");
-    let path = bench.store().join("blobs/0000000000000").join(format!("{:016x}", ino.0));
-    let older = std::fs::read(&path).unwrap();
-    volume.setattr(ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
-    volume.shutdown().unwrap();
-    drop(volume);
-    std::fs::write(&path, older).unwrap();
-    let volume = bench.open();
-    assert_eq!(volume.open_medium(ino).err().map(|e| e.kind()), Some(Kind::Damaged));
 }
 
 #[test]

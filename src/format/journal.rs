@@ -5,9 +5,11 @@ use super::codec::{Malformed, Reader, Writer};
 use crate::ids::{BlobId, Ino, VolumeId};
 
 /// First bytes of a journal.
-pub const JOURNAL_MAGIC: [u8; 8] = *b"wamjrnl1";
+pub const JOURNAL_MAGIC: [u8; 8] = *b"wamjrnl2";
+/// Bytes of a journal's header before its code.
+pub const JOURNAL_BODY_LEN: usize = 8 + 16 + 8 + 8;
 /// Bytes of a journal's header.
-pub const JOURNAL_HEADER_LEN: usize = 8 + 16 + 8 + 8;
+pub const JOURNAL_HEADER_LEN: usize = JOURNAL_BODY_LEN + 16;
 /// Bytes of a record before its tag.
 pub const RECORD_BODY_LEN: usize = 8 + 8 + 8;
 /// Bytes of a record.
@@ -25,7 +27,7 @@ pub struct JournalHeader {
 }
 
 impl JournalHeader {
-    /// Its bytes.
+    /// Its bytes before the code.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();

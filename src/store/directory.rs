@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::BlobId;
 
 /// Binary logarithm of how many blob numbers share a directory.
-const DIR_SHIFT: u32 = 12;
+pub(super) const DIR_SHIFT: u32 = 12;
 /// How many blobs are kept open.
 const OPEN_BLOBS: usize = 256;
 /// The most buffers one system call takes (`IOV_MAX`).

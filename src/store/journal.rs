@@ -48,7 +48,7 @@ fn take_room(file: &File, end: u64) -> bool {
 }
 
 /// The generation that a file's name tells; none for a name that no journal of ours has, such as that of a copy.
-fn generation_of(name: &str) -> Option<u64> {
+pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     let generation = u64::from_str_radix(digits, 16).ok()?;
     (digits == format!("{generation:016x}")).then_some(generation)

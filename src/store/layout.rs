@@ -5,8 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::directory::DIR_SHIFT;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{SUPERBLOCK_BYTES, Superblock, pick};
+use crate::ids::BlobId;
 
 /// The directory of the index, below the store.
 pub const INDEX_DIR: &str = "index";
@@ -36,6 +38,12 @@ impl Layout {
     #[must_use]
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
+    }
+
+    /// The path of a blob's file, from the store directory.
+    #[must_use]
+    pub fn blob(id: BlobId) -> PathBuf {
+        PathBuf::from(format!("blobs/{:013x}/{id}", id.0 >> DIR_SHIFT))
     }
 
     /// The directory of the index.
@@ -158,4 +166,20 @@ pub fn mend_superblock(root: &Path, superblock: &Superblock) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The superblock, and the copies of it that do not say the same.
+///
+/// # Errors
+/// As [`read_superblock`].
+pub fn superblock_copies(root: &Path) -> Result<(Superblock, Vec<&'static str>)> {
+    let superblock = read_superblock(root)?;
+    let (layout, whole) = (Layout::new(root), superblock.encode());
+    let mut bad = Vec::new();
+    for name in ["superblock", "superblock.bak"] {
+        if layout.read_small(name)?.as_deref() != Some(&whole) {
+            bad.push(name);
+        }
+    }
+    Ok((superblock, bad))
 }

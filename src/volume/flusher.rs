@@ -218,7 +218,7 @@ impl Volume {
             let written = self.written_seq();
             self.tracking.taken_at.store(self.sealer.taken(), Ordering::Release);
             let first_new = self.first_unknown_blob();
-            let (generation, old) = self.ledger.turn(self.layout.root(), first_new)?;
+            let (generation, old) = self.ledger.turn(self.layout.root(), &self.index_key, first_new)?;
             self.tracking.first_new_blob.store(first_new, Ordering::Release);
             self.carry_over()?;
             self.ledger.carried_over();

@@ -16,6 +16,7 @@ mod commit;
 #[cfg(test)]
 mod crash_tests;
 mod facts;
+mod findings;
 mod flusher;
 mod frames;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod reading;
 mod reaping;
 mod record;
 mod recovery;
+mod repair;
 mod report;
 mod retention;
 mod rewrite;
@@ -53,6 +55,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use types::*;

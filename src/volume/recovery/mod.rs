@@ -42,6 +42,8 @@ pub(super) struct Journals {
     pub dropped: HashSet<BlobId>,
     /// Blobs from here on may be unknown to the index.
     pub first_new_blob: u64,
+    /// Records that are damaged, or torn.
+    pub lost_records: u64,
     /// Whether all are there that the index needs to catch up.
     pub is_complete: bool,
     /// Whether everything that was written before is in the files, since neither the machine nor the mount of the file
