@@ -148,11 +148,16 @@ impl Disk {
         })
     }
 
-    /// Calls sled unless it failed before.
-    fn call<T>(&self, what: &str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
+    /// Calls sled to write, unless that failed before.
+    fn change<T>(&self, what: &str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
         if let Some((kind, message)) = &*self.fault.lock() {
             return Err(Error::new(*kind, message.as_str()));
         }
+        self.call(what, call)
+    }
+
+    /// Calls sled. Reads go on after a failed write: what sled has in memory is right, and pages are authenticated.
+    fn call<T>(&self, what: &str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
         let db = self.db.read();
         let db = db.as_ref().ok_or_else(|| Error::new(Kind::BadHandle, "the index is closed"))?;
         fence(what, || call(db))
@@ -169,14 +174,14 @@ impl Disk {
                 None => batch.remove(name),
             }
         }
-        self.call("write the index", |db| db.apply_batch(batch)).map_err(|e| self.fail(e))?;
+        self.change("write the index", |db| db.apply_batch(batch)).map_err(|e| self.fail(e))?;
         self.call("read the index", |db| {
             touched.iter().try_for_each(|name| (0..SWEEPS).try_for_each(|_| knock(db, name)))
         })
         .map_err(|e| self.fail(e))
     }
 
-    /// Lets nothing work any more after a failed write. A disk that sled found full is no exception: what it left half
+    /// Lets nothing be written any more after a failed write. A disk that sled found full is no exception: what it left half
     /// done cannot be tried again.
     fn fail(&self, error: Error) -> Error {
         let error = match error.kind() {
@@ -231,7 +236,7 @@ impl Base for Disk {
     }
 
     fn flush(&self, batches: u64) -> Result<()> {
-        let flushed = self.call("flush the index", |db| db.flush().map(drop));
+        let flushed = self.change("flush the index", |db| db.flush().map(drop));
         let synced = flushed.and_then(|()| {
             self.data.sync_data().map_err(|e| Error::io("sync the index", e))?;
             files::sync_all_in(&self.dir.join("blobs"))?;

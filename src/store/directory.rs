@@ -15,6 +15,7 @@ use rustix::fs::{fdatasync, fsync, syncfs};
 use rustix::io::{preadv, pwritev};
 
 use super::latch::Latch;
+use super::unsynced::Unsynced;
 use super::{Blob, Space, Store};
 use crate::error::{Error, Kind, Result};
 use crate::ids::BlobId;
@@ -33,6 +34,8 @@ pub struct DirStore {
     latch: Arc<Latch>,
     open: Mutex<LruCache<BlobId, Arc<DirBlob>>>,
     names_follow_sync: bool,
+    /// What `syncfs(2)` would have to make durable; none where it does.
+    unsynced: Option<Arc<Unsynced>>,
 }
 
 /// Whether `fsync` of a young file makes its directory entry durable too, as it does where both are in one journal.
@@ -42,6 +45,12 @@ fn names_follow_sync(root: &File) -> bool {
     const BTRFS: u64 = 0x9123_683E;
     // The magic number is an unsigned 32-bit value in a field of the platform's choice.
     rustix::fs::fstatfs(root).is_ok_and(|fs| matches!((fs.f_type as u64) & 0xFFFF_FFFF, EXT | XFS | BTRFS))
+}
+
+/// Whether `syncfs(2)` reaches the disk. FUSE does not tell its servers of it: it succeeds and nothing is durable.
+fn syncfs_is_heard(root: &File) -> bool {
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::fstatfs(root).is_ok_and(|fs| (fs.f_type as u64) & 0xFFFF_FFFF != FUSE)
 }
 
 impl DirStore {
@@ -55,6 +64,7 @@ impl DirStore {
         Ok(DirStore {
             root: root.to_owned(),
             names_follow_sync: names_follow_sync(&root_file),
+            unsynced: (!syncfs_is_heard(&root_file)).then(Arc::default),
             root_file,
             latch: Arc::default(),
             open: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_BLOBS).unwrap_or(NonZeroUsize::MIN))),
@@ -87,6 +97,21 @@ impl DirStore {
         })
     }
 
+    /// Syncs every blob that was written, and every directory that a blob was removed from, since their last sync.
+    fn sync_each(&self, unsynced: &Unsynced) -> Result<()> {
+        for id in unsynced.blobs() {
+            if let Some(blob) = self.open(id)? {
+                blob.sync()?;
+            }
+        }
+        for dir in unsynced.take_dirs() {
+            let path = self.dir(BlobId(dir << DIR_SHIFT));
+            let synced = File::open(&path).and_then(|dir| dir.sync_all());
+            self.latch.watch_sync(synced.map_err(|e| Error::io(path.display(), e)))?;
+        }
+        Ok(())
+    }
+
     fn keep(&self, blob: DirBlob) -> Arc<DirBlob> {
         let blob = Arc::new(blob);
         // The file that falls out is closed after the lock is released.
@@ -101,6 +126,7 @@ impl DirStore {
             latch: Arc::clone(&self.latch),
             name_is_young: AtomicBool::new(name_is_young),
             dir: (!self.names_follow_sync).then(|| self.dir(id)),
+            unsynced: self.unsynced.clone(),
         }
     }
 }
@@ -140,9 +166,15 @@ impl Store for DirStore {
         self.latch.pass()?;
         let _closed = self.open.lock().pop(&id);
         match std::fs::remove_file(self.path(id)) {
-            Err(e) if e.kind() != ErrorKind::NotFound => self.latch.watch(Err(Error::io(self.path(id).display(), e))),
-            _ => Ok(()),
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return self.latch.watch(Err(Error::io(self.path(id).display(), e)));
+            }
+            _ => {}
         }
+        if let Some(unsynced) = &self.unsynced {
+            unsynced.left(id, id.0 >> DIR_SHIFT);
+        }
+        Ok(())
     }
 
     fn list(&self, from: BlobId, visit: &mut dyn FnMut(BlobId) -> Result<()>) -> Result<()> {
@@ -161,6 +193,9 @@ impl Store for DirStore {
 
     fn sync_all(&self) -> Result<()> {
         self.latch.pass()?;
+        if let Some(unsynced) = &self.unsynced {
+            return self.sync_each(unsynced);
+        }
         let done = syncfs(&self.root_file).map_err(|e| Error::io(format!("sync of {}", self.root.display()), e.into()));
         self.latch.watch_sync(done)
     }
@@ -195,9 +230,17 @@ struct DirBlob {
     name_is_young: AtomicBool,
     /// The directory to sync for the name; none where the sync of the file does it.
     dir: Option<PathBuf>,
+    unsynced: Option<Arc<Unsynced>>,
 }
 
 impl DirBlob {
+    /// Keeps in mind that a change that is over is not durable.
+    fn is_changed(&self) {
+        if let Some(unsynced) = &self.unsynced {
+            unsynced.changed(self.id);
+        }
+    }
+
     fn named<T>(&self, outcome: rustix::io::Result<T>) -> Result<T> {
         outcome.map_err(|e| Error::io(format!("blob {}", self.id), e.into()))
     }
@@ -279,7 +322,9 @@ impl Blob for DirBlob {
 
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()> {
         self.latch.pass()?;
-        self.latch.watch(self.named(self.write_all(bufs, offset)))
+        let done = self.latch.watch(self.named(self.write_all(bufs, offset)));
+        self.is_changed();
+        done
     }
 
     fn reserve(&self, len: u64) -> Result<()> {
@@ -293,7 +338,9 @@ impl Blob for DirBlob {
 
     fn cut(&self, len: u64) -> Result<()> {
         self.latch.pass()?;
-        self.latch.watch(self.named(rustix::fs::ftruncate(&self.file, len)))
+        let done = self.latch.watch(self.named(rustix::fs::ftruncate(&self.file, len)));
+        self.is_changed();
+        done
     }
 
     fn will_read(&self, from: u64, to: u64) {
@@ -312,6 +359,11 @@ impl Blob for DirBlob {
 
     fn sync(&self) -> Result<()> {
         self.latch.pass()?;
-        self.latch.watch_sync(self.sync_file())
+        let changes = self.unsynced.as_ref().and_then(|unsynced| unsynced.changes_of(self.id));
+        self.latch.watch_sync(self.sync_file())?;
+        if let Some((unsynced, changes)) = self.unsynced.as_ref().zip(changes) {
+            unsynced.synced(self.id, changes);
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod lock;
 mod overlay;
 mod quarantine;
 mod strangers;
+mod unsynced;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;

@@ -156,7 +156,10 @@ impl Volume {
     }
 
     /// Writes what the index does not have yet, as one batch. What the journal says of it is durable before.
-    pub(super) fn drain(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Poisoned`, `Damaged`, `Io`. A full disk is none: the batch waits for room.
+    pub fn drain(&self) -> Result<()> {
         self.store.latch().pass()?;
         let _one = self.draining.lock();
         {
@@ -211,7 +214,10 @@ impl Volume {
     ///
     /// A crash before the batch with the new generation is durable leaves both journals, and recovery reads both;
     /// after it the old one says nothing new.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Damaged`, `Io`.
+    pub fn checkpoint(&self) -> Result<()> {
         let _one = self.draining.lock();
         let old = {
             let _names = self.names.lock();

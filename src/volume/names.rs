@@ -412,12 +412,15 @@ impl Volume {
         self.move_name(&inode, parent, name, link)?;
         if victim.is_some() {
             // Also when it is open for writing: the blob has to claim the name before the one that had it goes.
-            self.commit_names(&inode, &mut inode.state.write())?;
+            let committed = self.commit_names(&inode, &mut inode.state.write());
+            committed
+                .or_else(|e| self.take_back(&inode, (parent, name), (new_parent, new_name), victim.as_ref(), e))?;
         }
         if let Some(victim) = &victim
             && victim.state.read().record.attrs.links.len() == 1
         {
-            self.remove_name(victim, new_parent, new_name, Some(inode.ino))?;
+            let removed = self.remove_name(victim, new_parent, new_name, Some(inode.ino));
+            removed.or_else(|e| self.take_back(&inode, (parent, name), (new_parent, new_name), Some(victim), e))?;
         }
         self.entry_changed(&from_dir, -is_dir);
         self.entry_changed(&to_dir, is_dir - i64::from(target.is_some_and(|t| t.kind == FileKind::Directory)));
@@ -436,6 +439,28 @@ impl Volume {
         Ok(())
     }
 
+    /// Gives both their names again after a rename over another inode has failed with `e`.
+    fn take_back(
+        &self,
+        inode: &Arc<Inode>,
+        (parent, name): (Ino, &[u8]),
+        (new_parent, new_name): (Ino, &[u8]),
+        victim: Option<&Arc<Inode>>,
+        e: Error,
+    ) -> Result<()> {
+        let link = Link { parent, id: self.next_seq(), name: name.to_vec(), swapped: None };
+        // In memory it is done whatever becomes of it on the disk, where the old frame may still stand.
+        let _written = self.move_name(inode, new_parent, new_name, link);
+        if let Some(victim) = victim {
+            let state = victim.state.read();
+            let links = state.record.attrs.links.iter();
+            for link in links.filter(|link| link.parent == new_parent && link.name == new_name) {
+                self.put_name(link, victim.ino, state.record.attrs.kind);
+            }
+        }
+        Err(e)
+    }
+
     /// An inode is about to leave a name it has taken over from another: that one must not come back to it, so this one
     /// has to be durable now. A content that is being written stays out of that, unless there is no other.
     fn leave_name(&self, ino: Ino) -> Result<()> {
@@ -445,7 +470,7 @@ impl Volume {
         let inode = self.inode(ino)?;
         let is_new = inode.state.read().record.location.is_none();
         self.sync_inode(&inode, is_new)?;
-        self.settle_victims(ino)
+        self.settle_victims(ino).map(|_any| ())
     }
 
     fn check_replaceable(&self, from: &Named, to: &Named) -> Result<()> {
@@ -478,8 +503,14 @@ impl Volume {
     fn exchange(&self, a: Place<'_>, b: Place<'_>) -> Result<()> {
         let (a_kind, b_kind) = (a.inode.state.read().record.attrs.kind, b.inode.state.read().record.attrs.kind);
         let (a_id, b_id) = (self.next_seq(), self.next_seq());
-        self.move_name(a.inode, a.dir.ino, a.name, exchanged(&b, a_id, &a, b_id))?;
-        self.move_name(b.inode, b.dir.ino, b.name, exchanged(&a, b_id, &b, a_id))?;
+        let moved = self.move_name(a.inode, a.dir.ino, a.name, exchanged(&b, a_id, &a, b_id));
+        let moved = moved.and_then(|()| self.move_name(b.inode, b.dir.ino, b.name, exchanged(&a, b_id, &b, a_id)));
+        moved.or_else(|e| {
+            let link = Link { parent: b.dir.ino, id: self.next_seq(), name: b.name.to_vec(), swapped: None };
+            // There is nothing to do when it had not moved yet.
+            let _back = self.move_name(b.inode, a.dir.ino, a.name, link);
+            self.take_back(a.inode, (a.dir.ino, a.name), (b.dir.ino, b.name), Some(b.inode), e)
+        })?;
         let delta = i64::from(b_kind == FileKind::Directory) - i64::from(a_kind == FileKind::Directory);
         self.entry_changed(a.dir, delta);
         self.entry_changed(b.dir, -delta);

@@ -30,6 +30,12 @@ pub(super) struct Location {
 }
 
 impl Location {
+    /// Whether it lies behind `other` in the same file.
+    #[must_use]
+    pub fn is_behind(&self, other: &Location) -> bool {
+        self.blob == other.blob && self.salt == other.salt && self.offset >= other.end() && self.frame > other.frame
+    }
+
     /// Where the blob ends when nothing was appended since.
     pub fn end(&self) -> u64 {
         self.offset + u64::from(self.len) + (FRAME_OVERHEAD + TRAILER_LEN) as u64

@@ -252,7 +252,10 @@ impl Volume {
             self.tracking.retired.lock().push(Retired::Superseded { ino: inode.ino, blob, by });
         } else {
             // In this order: with the second note and without the first, those whose name it took would come back.
-            self.settle_victims(inode.ino)?;
+            if self.settle_victims(inode.ino)? {
+                // A power loss may keep the second of two records that were never synced, and lose the first.
+                self.ledger.sync()?;
+            }
             if blob.is_some() || state.indexed.is_some() {
                 self.ledger.note(&self.index_key, JournalRecord::Removed(inode.ino, blob.unwrap_or(BlobId(0))))?;
             }
@@ -278,8 +281,10 @@ impl Volume {
         retired.iter().any(|entry| matches!(entry, Retired::Superseded { by: b, blob: Some(_), .. } if *b == by))
     }
 
-    /// The inodes whose names this one has taken over must not come back from now on, wherever it goes.
-    pub(super) fn settle_victims(&self, by: Ino) -> Result<()> {
+    /// The inodes whose names this one has taken over must not come back from now on, wherever it goes; says whether there
+    /// were any.
+    pub(super) fn settle_victims(&self, by: Ino) -> Result<bool> {
+        let mut any = false;
         let mut retired = self.tracking.retired.lock();
         for entry in retired.iter_mut() {
             let Retired::Superseded { ino, blob, by: b } = *entry else { continue };
@@ -288,8 +293,9 @@ impl Volume {
             }
             self.ledger.note(&self.index_key, JournalRecord::Removed(ino, blob.unwrap_or(BlobId(0))))?;
             *entry = Retired::Settled { ino, blob };
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Gives back what a removed inode is charged.

@@ -109,10 +109,18 @@ fn is_whole(cipher: &BlobCipher, blob: &dyn Blob, attrs: &Attributes) -> Result<
 /// # Errors
 /// `Io`.
 pub(super) fn is_finished(blob: &dyn Blob) -> Result<bool> {
-    let Some(from) = blob.len()?.checked_sub(TRAILER_LEN as u64) else { return Ok(false) };
+    is_finished_at(blob, blob.len()?)
+}
+
+/// Whether a trailer ends at `end`.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn is_finished_at(blob: &dyn Blob, end: u64) -> Result<bool> {
+    let Some(from) = end.checked_sub(TRAILER_LEN as u64) else { return Ok(false) };
     let mut trailer = [0; TRAILER_LEN];
-    blob.read_at(&mut [IoSliceMut::new(&mut trailer)], from)?;
-    Ok(decode_trailer(&trailer).is_ok())
+    let got = blob.read_at(&mut [IoSliceMut::new(&mut trailer)], from)?;
+    Ok(got == TRAILER_LEN && decode_trailer(&trailer).is_ok())
 }
 
 /// Whether the header was not written yet, nor attributes: of the first parts of a blob any may reach the file first.
@@ -120,6 +128,16 @@ fn is_headless(blob: &dyn Blob) -> Result<bool> {
     let mut header = [0; HEADER_LEN];
     blob.read_at(&mut [IoSliceMut::new(&mut header)], 0)?;
     Ok(header == [0; HEADER_LEN] && !is_finished(blob)?)
+}
+
+/// Whether the header looks as one of which the beginning or the end was never written.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn has_torn_header(blob: &dyn Blob) -> Result<bool> {
+    let mut header = [0; HEADER_LEN];
+    blob.read_at(&mut [IoSliceMut::new(&mut header)], 0)?;
+    Ok(matches!(header, [0, ..] | [.., 0]))
 }
 
 fn locate(cipher: &BlobCipher, offset: u64, head: &Head, tag: [u8; 8]) -> Location {

@@ -308,10 +308,25 @@ impl Volume {
     /// Gives a state a blob to append to: the one it has, or a new one.
     pub(super) fn open_for_append(&self, state: &mut State) -> Result<()> {
         self.load(state)?;
+        self.cut_unknown(state)?;
         if state.blob.is_none() {
             let is_first = state.record.location.is_none() && state.replaced.is_empty();
             let id = if is_first { BlobId(state.record.attrs.ino.0) } else { self.next_blob() };
             state.blob = Some(self.new_blob(id));
+        }
+        Ok(())
+    }
+
+    /// Cuts off what lies behind the newest frame that the index knows, before anything is appended there: a commit that
+    /// reached the disk without its record in the journal, when power was lost. Its end must not be found again.
+    fn cut_unknown(&self, state: &State) -> Result<()> {
+        let Some(open) = state.blob.as_ref().filter(|open| !open.is_new) else { return Ok(()) };
+        let is_untouched = state.record.location.is_some_and(|at| at.blob == open.cipher.blob && at.end() == open.end);
+        if is_untouched && state.writer.is_none() {
+            let blob = self.blob_of(open)?;
+            if blob.len()? > open.end {
+                blob.cut(open.end)?;
+            }
         }
         Ok(())
     }

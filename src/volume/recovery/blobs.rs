@@ -1,11 +1,14 @@
 //! What single blobs say, and how far that is to be believed.
 
+use std::io::IoSlice;
 use std::ops::Bound;
 
 use super::{REPLACED, Recovery};
 use crate::error::{Kind, Result};
+use crate::format::frame::{TRAILER_LEN, encode_trailer};
 use crate::ids::{BlobId, Ino};
 use crate::index::{Table, schema};
+use crate::store::Blob;
 use crate::volume::record::Record;
 use crate::volume::truth::{self, Truth};
 
@@ -38,6 +41,12 @@ impl Recovery<'_> {
         !journals.same_session && (is_new || ino.is_some_and(|ino| journals.touched.contains(&ino)))
     }
 
+    /// Whether a blob that cannot be opened is one whose first bytes a power loss kept from the disk, so that nothing of it
+    /// was ever durable.
+    fn is_torn_at_birth(&self, id: BlobId, blob: &dyn Blob) -> Result<bool> {
+        Ok(self.is_doubtful(id, None) && truth::has_torn_header(blob)?)
+    }
+
     /// Looks at a blob; `ino` is the inode that it is thought to be of.
     pub(super) fn look_at(&mut self, id: BlobId, ino: Option<Ino>) -> Result<Found> {
         self.next_blob = self.next_blob.max(id.0 + 1);
@@ -58,6 +67,7 @@ impl Recovery<'_> {
                 Ok(Found::Damaged)
             }
             Ok(None) => Ok(Found::Nothing),
+            Err(e) if e.kind() == Kind::Damaged && self.is_torn_at_birth(id, &*blob)? => Ok(Found::Nothing),
             Err(e) if e.kind() == Kind::Damaged => {
                 self.notes.push(e.to_string());
                 Ok(Found::Damaged)
@@ -72,12 +82,18 @@ impl Recovery<'_> {
         self.gone.push(id);
     }
 
-    /// Cuts off what lies behind a state that is the truth now.
+    /// Gives a blob the end of a state that is the truth now: cuts off what lies behind it, and writes its trailer again
+    /// where the frame is whole and the trailer is not.
     pub(super) fn cut_behind(&mut self, truth: &Truth) -> Result<()> {
-        let Some(at) = truth.record.location.filter(|_| truth.torn > 0) else { return Ok(()) };
-        if let Some(blob) = self.volume.store.open(at.blob)? {
+        let Some(at) = truth.record.location else { return Ok(()) };
+        let Some(blob) = self.volume.store.open(at.blob)? else { return Ok(()) };
+        if truth.torn > 0 {
             blob.cut(at.end())?;
             self.notes.push(format!("blob {}: {} bytes that were never synced were cut off", at.blob, truth.torn));
+        }
+        if !truth::is_finished_at(&*blob, at.end())? {
+            blob.write_at(&[IoSlice::new(&encode_trailer(at.len))], at.end() - TRAILER_LEN as u64)?;
+            self.notes.push(format!("blob {}: its trailer was written again", at.blob));
         }
         Ok(())
     }

@@ -44,13 +44,17 @@ impl Recovery<'_> {
         candidates.extend(sight.by_ino.keys());
         candidates.extend(self.new_in_the_index()?);
         let mut order = Vec::new();
-        for ino in &candidates {
-            let old = self.volume.read_record(*ino)?;
+        let mut waiting: Vec<Ino> = candidates.iter().rev().copied().collect();
+        while let Some(ino) = waiting.pop() {
+            let old = self.volume.read_record(ino)?;
             if let Some(at) = old.as_ref().and_then(|old| old.location) {
-                self.see(&mut sight, at.blob, Some(*ino))?;
+                self.see(&mut sight, at.blob, Some(ino))?;
             }
-            let states = sight.by_ino.remove(ino).unwrap_or_default();
+            let states = sight.by_ino.remove(&ino).unwrap_or_default();
             if let Some(record) = self.decide(old.as_ref(), states, &sight.damaged)? {
+                // A frame that tells of an exchange tells of both, also when the journal has lost that the other was touched.
+                let swapped = record.attrs.links.iter().filter_map(|link| link.swapped.as_ref());
+                waiting.extend(swapped.map(|other| other.ino).filter(|other| candidates.insert(*other)));
                 order.push(record);
             }
         }

@@ -29,6 +29,10 @@ pub(super) const VERSION: &str = "version";
 /// Prefix of the keys of blobs that were given up for others.
 const REPLACED: &str = "replaced ";
 
+/// Numbers passed over after a power loss: frames whose records in the journal were lost may have them, and what such a
+/// frame claims must never count for more than what is written from now on.
+const UNSEEN_NUMBERS: u64 = 1 << 20;
+
 /// What the journals say.
 #[derive(Default)]
 pub(super) struct Journals {
@@ -165,6 +169,7 @@ impl<'a> Recovery<'a> {
     fn finish(mut self) -> Result<Vec<String>> {
         let volume = self.volume;
         self.remove_all()?;
+        self.gone.extend(&self.journals.dropped);
         if volume.read_record(Ino::ROOT)?.is_none() {
             self.make_root();
         }
@@ -187,7 +192,8 @@ impl<'a> Recovery<'a> {
         // Whoever was looked at meanwhile was looked at half done.
         volume.cache.clear();
         volume.tracking.next_blob.store(self.next_blob, Ordering::Release);
-        volume.tracking.next_seq.store(self.next_seq, Ordering::Release);
+        let unseen = if self.journals.same_session { 0 } else { UNSEEN_NUMBERS };
+        volume.tracking.next_seq.store(self.next_seq + unseen, Ordering::Release);
         volume.store.sync_all()?;
         self.gone.sort_unstable();
         self.gone.dedup();
@@ -215,9 +221,11 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// Removes what the journal says is removed: what lay in a directory before the directory itself.
+    /// Removes what the journal says is removed: what lies in directories before them.
     fn remove_all(&mut self) -> Result<()> {
         let mut waiting: Vec<(Ino, BlobId)> = self.journals.removed.iter().map(|(ino, blob)| (*ino, *blob)).collect();
+        // Nearly always what lies in a directory is younger than it.
+        waiting.sort_unstable_by_key(|(ino, _)| std::cmp::Reverse(*ino));
         loop {
             let before = waiting.len();
             let mut full = Vec::new();
@@ -228,11 +236,12 @@ impl<'a> Recovery<'a> {
                     full.push((ino, blob));
                 }
             }
-            if full.len() == before {
-                return full.into_iter().try_for_each(|(ino, blob)| self.remove(ino, blob));
-            }
             waiting = full;
+            if waiting.len() == before {
+                break;
+            }
         }
+        waiting.into_iter().try_for_each(|(ino, blob)| self.remove(ino, blob))
     }
 
     /// Removes an inode the journal says is removed; a directory only if nothing lies in it.
