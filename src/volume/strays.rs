@@ -49,7 +49,12 @@ impl Volume {
         }
         // While it is held, no blob is removed, and none is on its way from the list of those that may go.
         let _no_removal = self.tracking.reaping.lock();
-        let Some(blob) = self.store.open(id)? else { return Ok(None) };
+        let blob = match self.store.open(id) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == Kind::Damaged => return Ok(Some(e.to_string())),
+            Err(e) => return Err(e),
+        };
         let said = truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob);
         if let Ok(Some(truth)) = &said
             && self.is_blob_of(id, truth.record.attrs.ino)?
