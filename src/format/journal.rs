@@ -46,7 +46,7 @@ impl JournalHeader {
         }
         let volume = VolumeId(r.array("volume id")?);
         let generation = r.u64("journal generation")?;
-        let first_new_blob = r.u64("first new blob")?;
+        let first_new_blob = r.number("first new blob")?;
         Ok(JournalHeader { volume, generation, first_new_blob })
     }
 }
@@ -84,11 +84,11 @@ impl Record {
     /// Reads it.
     ///
     /// # Errors
-    /// [`Malformed`] when it is of no known kind.
+    /// [`Malformed`] when it is of no known kind or tells of a number beyond the bounds.
     pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
         let mut r = Reader::new(bytes);
         let kind = r.u64("record kind")?;
-        let (ino, blob) = (Ino(r.u64("inode number")?), BlobId(r.u64("blob id")?));
+        let (ino, blob) = (Ino(r.number("inode number")?), BlobId(r.number("blob id")?));
         match kind {
             1 => Ok(Record::Touched(ino)),
             2 => Ok(Record::Removed(ino, blob)),

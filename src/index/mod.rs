@@ -27,6 +27,8 @@ mod scan;
 pub mod schema;
 
 pub use files::session;
+#[doc(hidden)]
+pub use page::decode_page;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::crypto::IndexKey;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::journal::{
     JOURNAL_BODY_LEN, JOURNAL_HEADER_LEN, JournalHeader, RECORD_BODY_LEN, RECORD_LEN, Record,
 };
@@ -59,7 +59,12 @@ impl Ledger {
         ballast: Arc<Ballast>,
     ) -> Result<Ledger> {
         let newest = generations.last().copied();
-        let generation = newest.unwrap_or(0) + 1;
+        let generation = newest.unwrap_or(0).checked_add(1).ok_or_else(|| {
+            Error::new(
+                Kind::Invalid,
+                "the journals' numbers are used up: remove journal.ffffffffffffffff from the store",
+            )
+        })?;
         let begun = ballast.with_room(|| Ledger::begin(store, volume, key, generation, 0, Arc::clone(&latch)));
         let current = match (begun, newest) {
             (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {

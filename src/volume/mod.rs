@@ -13,6 +13,7 @@ mod check;
 #[cfg(test)]
 mod check_tests;
 mod commit;
+mod contents;
 #[cfg(test)]
 mod crash_tests;
 mod facts;
@@ -61,6 +62,8 @@ pub use quota::Class;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
+#[doc(hidden)]
+pub use record::decode_index_values;
 
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::{BlobKey, IndexKey, Suite, VolumeKey};

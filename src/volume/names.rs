@@ -10,7 +10,7 @@ use super::types::{Attr, DirEntry, FileKind, NewNode, OpenMode, RenameMode};
 use super::{OpenFile, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{Attributes, Link, MAX_LINKS, MAX_NAME_LEN, MAX_TARGET_LEN, Swap, is_name};
-use crate::ids::{BlobId, Ino};
+use crate::ids::{Ascent, BlobId, Ino};
 
 fn name_too_long() -> Error {
     Error::new(Kind::NameTooLong, format!("a name is at most {MAX_NAME_LEN} bytes long"))
@@ -521,6 +521,7 @@ impl Volume {
     /// Whether `ino` is `top` or lies below it.
     fn is_within(&self, ino: Ino, top: Ino) -> Result<bool> {
         let mut at = ino;
+        let mut ascent = Ascent::default();
         loop {
             if at == top {
                 return Ok(true);
@@ -529,6 +530,7 @@ impl Volume {
             if above == at {
                 return Ok(false);
             }
+            ascent.step(above)?;
             at = above;
         }
     }

@@ -101,6 +101,7 @@ fn open(sealed: &[u8], key: &BlobKey, volume: VolumeId) -> Option<InForce> {
     let mut bytes = body.to_vec();
     key.open(nonce, &bound_to(volume), &mut bytes, tag).ok()?;
     let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+    validate(&kept.policy).ok()?;
     Some(InForce::new(kept.policy, kept.used_since, false))
 }
 

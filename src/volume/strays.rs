@@ -55,7 +55,12 @@ impl Volume {
 
     /// The same while the caller keeps blobs from being removed.
     pub(super) fn stray_now(&self, id: BlobId) -> Result<Option<String>> {
-        let Some(blob) = self.store.open(id)? else { return Ok(None) };
+        let blob = match self.store.open(id) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == Kind::Damaged => return Ok(Some(e.to_string())),
+            Err(e) => return Err(e),
+        };
         let said = truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob);
         if let Ok(Some(truth)) = &said
             && self.is_blob_of(id, truth.record.attrs.ino)?
