@@ -9,7 +9,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod disk;
 mod loads;
 mod model;
 mod unsynced;
@@ -22,9 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use disk::{Disk, Log};
 use loads::{LOADS, Writer};
 use model::Model;
+use support::disk::{Disk, Log};
 use support::machine::{self, say};
 use support::mounted::Mounted;
 use support::patterns::Numbers;

@@ -2,6 +2,7 @@
 //! and snapshots of a tree. Each test crate uses a part of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod disk;
 pub mod ground;
 pub mod machine;
 pub mod mapping;
@@ -11,4 +12,5 @@ pub mod place;
 pub mod samples;
 pub mod suites;
 pub mod tree;
+pub mod watchdog;
 pub mod xattr;

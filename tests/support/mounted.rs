@@ -45,6 +45,15 @@ impl Mounted {
 
     /// The same with a process that `prepare` has done something to.
     pub fn start_prepared(place: &Place, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Mounted {
+        Mounted::launch(place, options, prepare, LIFETIME)
+    }
+
+    /// Mounts the volume of `place` for a test that takes longer than others.
+    pub fn start_to_live(place: &Place, lifetime: Duration) -> Mounted {
+        Mounted::launch(place, &[], |_| {}, lifetime)
+    }
+
+    fn launch(place: &Place, options: &[&str], prepare: impl FnOnce(&mut Command), lifetime: Duration) -> Mounted {
         let log = place.path("daemon.log");
         let sink = File::options().create(true).append(true).open(&log).expect("the daemon's log");
         let (key, store, mnt) = (place.key(), place.store(), place.mnt());
@@ -63,8 +72,8 @@ impl Mounted {
         let (end_of_watch, watch) = mpsc::channel();
         let (watched, watched_mnt) = (Arc::clone(&child), mnt.clone());
         thread::spawn(move || {
-            if watch.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("\n  !!! the daemon {pid} has lived for {LIFETIME:?}: killing it\n"));
+            if watch.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("\n  !!! the daemon {pid} has lived for {lifetime:?}: killing it\n"));
                 let _ = watched.lock().expect("child").kill();
                 let _ = unmount(&watched_mnt, ABORT);
             }

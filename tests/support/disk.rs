@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::support::machine;
-use crate::support::place::{Place, run, text};
+use super::machine;
+use super::place::{Place, run, text};
 
 /// Size of the image in bytes; xfs takes no less than 300 MiB. Only what is written takes room.
 const SIZE: u64 = 512 << 20;
@@ -80,14 +80,40 @@ impl Disk {
         assert_eq!(done, 0, "stopping the file system: {}", std::io::Error::last_os_error());
     }
 
+    /// The file system meets a fault of its own, as a bad sector in its metadata is one, and goes read-only.
+    pub fn turns_read_only(&self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(text(&self.at))).expect("the disk is mounted");
+        let device = line.split(" - ").nth(1).and_then(|source| source.split(' ').nth(1)).unwrap();
+        let name = device.rsplit('/').next().unwrap();
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,errors=remount-ro", text(&self.at)]);
+        run(remount).expect_success();
+        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), b"on purpose").unwrap();
+    }
+
+    /// The file system is checked and mended while nobody has it mounted, and mounted again.
+    pub fn is_mended(&self) {
+        self.leave();
+        let mut check = Command::new("e2fsck");
+        check.args(["-f", "-y", text(&self.image)]);
+        let checked = run(check);
+        assert!(checked.status.code().is_some_and(|code| code <= 1), "e2fsck: {}{}", checked.stdout, checked.stderr);
+        self.mount();
+    }
+
     /// The power is back: the file system is mounted anew, which replays its journal. Nothing may have it in use.
     pub fn power_returns(&self) {
+        self.leave();
+        self.mount();
+    }
+
+    fn leave(&self) {
         let started = Instant::now();
         while let Err(why) = unmount(&self.at, UnmountFlags::empty()) {
             assert!(started.elapsed() < PATIENCE, "unmounting the image: {why}");
             thread::sleep(Duration::from_millis(10));
         }
-        self.mount();
     }
 }
 
