@@ -5,6 +5,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::error::{Error, Kind, Result};
+
+/// Every number of an inode, blob, link or frame lies below: a reader refuses others, so that no sum of them overflows and
+/// the marks that are put above them (in `.expired`, in media ids) have room.
+pub const NUMBER_END: u64 = 1 << 60;
+/// A volume whose numbers have come to this is not opened: what it gives out afterwards lies below [`NUMBER_END`] for ever.
+pub const NUMBER_LIMIT: u64 = NUMBER_END / 2;
+
 /// The number of an inode: one file, directory or symlink of the volume.
 ///
 /// Never 0. It is the id of the first blob the inode ever had, so it is never used twice.
@@ -19,6 +27,35 @@ impl Ino {
 impl fmt::Display for Ino {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// Follows a way from directory to parent, and finds out when it leads in a circle. The memory is that of two numbers.
+#[derive(Debug, Default)]
+pub struct Ascent {
+    /// A directory passed earlier; none at first.
+    mark: Option<Ino>,
+    steps: u64,
+    next_mark: u64,
+}
+
+impl Ascent {
+    /// The way comes to `dir`.
+    ///
+    /// # Errors
+    /// `Damaged` when it has been there before, at the latest on the third time round.
+    pub fn step(&mut self, dir: Ino) -> Result<()> {
+        if self.mark == Some(dir) {
+            return Err(Error::new(
+                Kind::Damaged,
+                format!("directory {dir} lies in itself; run `wamedia rebuild-index`"),
+            ));
+        }
+        if self.steps == self.next_mark {
+            (self.mark, self.next_mark) = (Some(dir), 2 * self.steps + 1);
+        }
+        self.steps += 1;
+        Ok(())
     }
 }
 
@@ -154,6 +191,18 @@ mod tests {
         let path = MediaId::from_shared_path(b"463e", b"b7ec", b"ff4e4d9bb1101879cbd411b2").unwrap();
         assert_eq!(plain, path);
         assert_eq!(plain.shared_path(), ["463e", "b7ec", "ff4e4d9bb1101879cbd411b2"]);
+    }
+
+    #[test]
+    fn a_way_in_a_circle_has_an_end() {
+        let mut straight = Ascent::default();
+        assert!((1..10_000).all(|dir| straight.step(Ino(dir)).is_ok()));
+        for (before, round) in [(0, 1), (0, 2), (5, 3), (100, 7), (3, 1000)] {
+            let mut ascent = Ascent::default();
+            let way = (0..before).chain((before..before + round).cycle());
+            let steps = way.map(|dir| ascent.step(Ino(dir + 1))).take_while(Result::is_ok).take(100_000).count();
+            assert!(steps as u64 <= 3 * (before + round) + 3, "{before} {round}: {steps} steps");
+        }
     }
 
     #[test]

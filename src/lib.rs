@@ -1,6 +1,6 @@
 //! wamedia: an encrypted, quota-keeping volume for WhatsApp Business media, mounted with FUSE.
 //!
-//! The layers, from the bottom: [`ids`], [`error`], [`clock`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
+//! The layers, from the bottom: [`ids`], [`error`], [`clock`], [`own_file`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
 //! [`volume`], which alone joins them; above it [`fs`], [`control`] and [`cli`]. [`media`] stands beside.
 pub mod cli;
 pub mod clock;
@@ -12,5 +12,6 @@ pub mod fs;
 pub mod ids;
 pub mod index;
 pub mod media;
+pub mod own_file;
 pub mod store;
 pub mod volume;

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wamedia::clock::ManualClock;
 use wamedia::crypto::{KeySource, make_key_file};
 use wamedia::error::Kind;
 use wamedia::ids::Ino;
 use wamedia::volume::{
-    FileKind, InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, SetAttr, Volume, XattrMode,
+    FileKind, InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, RetentionRule, Selector, SetAttr,
+    Volume, XattrMode,
 };
 
 const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
@@ -265,79 +267,6 @@ fn expired_media_are_shown_and_removed_unless_held_young_or_open() {
 }
 
 #[test]
-fn one_copy_of_superblock_and_policy_suffices_and_is_written_again() {
-    let bench = Bench::new(Policy { max_bytes: Some(123_456), ..Policy::default() });
-    for damaged in ["superblock", "superblock.bak", "policy"] {
-        let path = bench.store().join(damaged);
-        let whole = std::fs::read(&path).unwrap();
-        let mut bytes = whole.clone();
-        bytes[100] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let volume = bench.open();
-        assert_eq!(volume.policy().max_bytes, Some(123_456), "{damaged}");
-        volume.shutdown().unwrap();
-        drop(volume);
-        if damaged.starts_with("superblock") {
-            assert_eq!(std::fs::read(&path).unwrap(), whole, "{damaged} is whole again");
-        }
-    }
-}
-
-#[test]
-fn damage_costs_one_medium_and_is_named() {
-    let bench = Bench::new(Policy::default());
-    let volume = bench.open();
-    let hurt = put(&volume, Ino::ROOT, "hurt", &bytes(200_000, 1));
-    let well = put(&volume, Ino::ROOT, "well", &bytes(200_000, 2));
-    volume.shutdown().unwrap();
-    drop(volume);
-    let blob =
-        |ino: Ino| bench.store().join("blobs").join(format!("{:013x}", ino.0 >> 12)).join(format!("{:016x}", ino.0));
-    let (whole, other) = (std::fs::read(blob(hurt)).unwrap(), std::fs::read(blob(well)).unwrap());
-    let stride = 65_600;
-    let swapped =
-        [&whole[..80], &whole[80 + stride..80 + 2 * stride], &whole[80..80 + stride], &whole[80 + 2 * stride..]]
-            .concat();
-    let foreign = [&whole[..80], &other[80..80 + stride], &whole[80 + stride..]].concat();
-    let mut flipped = whole.clone();
-    flipped[70_000] ^= 1;
-    let mut zeroed = whole.clone();
-    zeroed[80..80 + stride].fill(0);
-    let cut = |len: usize| whole[..len].to_vec();
-    let cases = [
-        ("one bit", flipped),
-        ("two chunks swapped", swapped),
-        ("a chunk of another blob", foreign),
-        ("a cut by 1000 bytes", cut(whole.len() - 1000)),
-        ("a cut at a chunk", cut(80 + stride)),
-        ("emptied", Vec::new()),
-        ("a chunk of zeros", zeroed),
-        ("another blob", other.clone()),
-    ];
-    for (what, bytes_there) in cases {
-        std::fs::write(blob(hurt), bytes_there).unwrap();
-        let volume = bench.open();
-        let read = volume.open_medium(hurt).and_then(|file| {
-            let mut out = vec![0; 200_000];
-            let outcome = volume.read(&file, 0, &mut out);
-            volume.close(file);
-            outcome
-        });
-        assert_eq!(read.unwrap_err().kind(), Kind::Damaged, "{what}");
-        assert_eq!(get(&volume, well), bytes(200_000, 2), "{what}");
-        let report = volume.check(true, &mut |_, _| {}).unwrap();
-        assert!(!report.findings.is_empty(), "{what}");
-        assert!(
-            report.findings.iter().all(|f| f.medium.as_deref().is_some_and(|m| m.ends_with("hurt"))),
-            "{what}: {report:?}"
-        );
-        volume.shutdown().unwrap();
-    }
-    std::fs::write(blob(hurt), &whole).unwrap();
-    assert_eq!(get(&bench.open(), hurt), bytes(200_000, 1));
-}
-
-#[test]
 fn a_write_that_fails_for_a_damaged_chunk_changes_nothing() {
     let bench = Bench::new(Policy::default());
     let volume = bench.open();
@@ -372,16 +301,174 @@ fn a_write_that_fails_for_a_damaged_chunk_changes_nothing() {
 }
 
 #[test]
-fn an_older_version_of_a_blob_is_refused_while_the_index_stands() {
+fn names_given_to_a_file_that_is_being_written_survive_a_kill() {
     let bench = Bench::new(Policy::default());
     let volume = bench.open();
-    let ino = put(&volume, Ino::ROOT, "f", b"one");
-    let path = bench.store().join("blobs/0000000000000").join(format!("{:016x}", ino.0));
-    let older = std::fs::read(&path).unwrap();
+    let ino = put(&volume, Ino::ROOT, "f", b"old");
+    let file = volume.open_file(ino, RW).unwrap();
+    volume.write(&file, 0, b"half of the new", false).unwrap();
+    volume.link(ino, Ino::ROOT, b"g").unwrap();
+    volume.link(ino, Ino::ROOT, b"gone").unwrap();
+    volume.unlink(Ino::ROOT, b"gone").unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"h", RenameMode::Replace).unwrap();
+    let other = put(&volume, Ino::ROOT, "f", b"another");
+    let image = bench.image();
+    let killed = image.open();
+    for (name, wanted, content) in [("g", ino, &b"old"[..]), ("h", ino, b"old"), ("f", other, b"another")] {
+        assert_eq!(killed.lookup(Ino::ROOT, name.as_bytes()).unwrap().ino, wanted, "{name}");
+        assert_eq!(get(&killed, wanted), content, "{name}");
+    }
+    assert_eq!(killed.readdir(Ino::ROOT, 0, 100, false).unwrap().len(), 3);
+    check_clean(&killed);
+    volume.close(file);
+}
+
+#[test]
+fn attributes_changed_while_a_file_was_open_survive_a_kill_after_its_close() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"old");
+    let file = volume.open_file(ino, RW).unwrap();
     volume.setattr(ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    volume.close(file);
+    let image = bench.image();
+    assert_eq!(image.open().getattr(ino).unwrap().mode, 0o600);
+}
+
+#[test]
+fn a_refused_rename_publishes_nothing() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"old");
+    put(&volume, Ino::ROOT, "taken", b"other");
+    let (_, file) = volume.create(Ino::ROOT, b"new", &NODE, RW).unwrap();
+    volume.write(&file, 0, b"half of", false).unwrap();
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    let refused = volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"taken", RenameMode::NoReplace).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Exists);
+    // Nor does one that changes nothing, since both names are of one file.
+    let ino = volume.lookup(Ino::ROOT, b"f").unwrap().ino;
+    volume.link(ino, Ino::ROOT, b"again").unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"again", RenameMode::Exchange).unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(get(&killed, killed.lookup(Ino::ROOT, b"f").unwrap().ino), b"old");
+    volume.close(file);
+}
+
+#[test]
+fn a_name_that_was_taken_over_and_then_removed_stays_removed() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"old");
+    let (attr, file) = volume.create(Ino::ROOT, b"new", &NODE, RW).unwrap();
+    volume.write(&file, 0, b"half of", false).unwrap();
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.link(attr.ino, Ino::ROOT, b"again").unwrap();
+    volume.unlink(Ino::ROOT, b"f").unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(killed.lookup(Ino::ROOT, b"f").unwrap_err().kind(), Kind::NotFound);
+    check_clean(&killed);
+    volume.close(file);
+}
+
+#[test]
+fn a_medium_that_was_replaced_stays_gone_when_the_next_has_lost_its_name_too() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    put(&volume, Ino::ROOT, "f", b"first");
+    let second = put(&volume, Ino::ROOT, "second", b"second");
+    put(&volume, Ino::ROOT, "third", b"third");
+    volume.rename(Ino::ROOT, b"second", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.link(second, Ino::ROOT, b"again").unwrap();
+    volume.rename(Ino::ROOT, b"third", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+    volume.rename(Ino::ROOT, b"f", Ino::ROOT, b"elsewhere", RenameMode::Replace).unwrap();
+    let image = bench.image();
+    let killed = image.open();
+    assert_eq!(killed.lookup(Ino::ROOT, b"f").unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(killed.readdir(Ino::ROOT, 0, 100, false).unwrap().len(), 2);
+    check_clean(&killed);
+}
+
+#[test]
+fn a_directory_stays_removed_after_a_kill_whatever_had_its_name_or_lay_in_it() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let mut above = Ino::ROOT;
+    for depth in 0..5 {
+        above = volume.mkdir(above, b"d", &NODE).unwrap().ino;
+        put(&volume, above, "f", &[depth]);
+    }
     volume.shutdown().unwrap();
     drop(volume);
-    std::fs::write(&path, older).unwrap();
     let volume = bench.open();
-    assert_eq!(volume.open_medium(ino).err().map(|e| e.kind()), Some(Kind::Damaged));
+    // From the innermost to the outermost.
+    for depth in (0..5).rev() {
+        let dir = volume.resolve("d/".repeat(depth + 1).as_bytes()).unwrap();
+        volume.unlink(dir, b"f").unwrap();
+        volume.rmdir(volume.parent_of(dir).unwrap(), b"d").unwrap();
+    }
+    // A name that a directory had, then a file with two states, of which the newer has another one.
+    volume.mkdir(Ino::ROOT, b"n", &NODE).unwrap();
+    volume.rmdir(Ino::ROOT, b"n").unwrap();
+    let ino = put(&volume, Ino::ROOT, "n", b"old");
+    let file = volume.open_file(ino, OpenMode { truncate: true, ..RW }).unwrap();
+    volume.write(&file, 0, b"new", false).unwrap();
+    volume.close(file);
+    volume.rename(Ino::ROOT, b"n", Ino::ROOT, b"m", RenameMode::Replace).unwrap();
+    for without_index in [false, true] {
+        let image = bench.image();
+        if without_index {
+            std::fs::remove_dir_all(image.store().join("index")).unwrap();
+        }
+        let killed = image.open();
+        assert_eq!(killed.status().unwrap().recovery, Vec::<String>::new());
+        assert_eq!(killed.getattr(Ino::ROOT).unwrap().nlink, 2);
+        assert_eq!(killed.status().unwrap().media, 1);
+        assert_eq!(get(&killed, killed.lookup(Ino::ROOT, b"m").unwrap().ino), b"new");
+        check_clean(&killed);
+    }
+}
+
+#[test]
+fn media_are_sorted_under_the_policy_in_force_whenever_the_end_comes() {
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    let rule = |selector, keep| RetentionRule { selector, keep };
+    let plain = Policy { retention: vec![rule(Selector::Default, days(30))], ..Policy::default() };
+    let by_prefix = vec![rule(Selector::Default, days(10)), rule(Selector::Prefix("a".into()), None)];
+    let bench = Bench::new(plain.clone());
+    let volume = bench.open();
+    let dir = volume.mkdir(Ino::ROOT, b"a", &NODE).unwrap().ino;
+    let ino = put(&volume, dir, "f", b"x");
+    bench.clock.advance(40 * 86_400);
+    volume.set_policy(Policy { retention: by_prefix, ..plain.clone() }).unwrap();
+    let first = bench.image();
+    let volume = first.open();
+    assert_eq!(volume.expired(&[], 10).unwrap().len(), 0);
+    volume.set_policy(plain).unwrap();
+    let second = first.image();
+    let volume = second.open();
+    assert_eq!(volume.status().unwrap().expired, 1);
+    assert_eq!(volume.expired(&[], 10).unwrap()[0].ino, ino);
+}
+
+#[test]
+fn attributes_of_our_own_are_created_and_replaced_as_asked() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"x");
+    let ours: [(&[u8], &[u8]); 3] =
+        [(b"user.wamedia.hold", b"1"), (b"user.wamedia.retention", b"7d"), (b"user.mime_type", b"model/x")];
+    for (name, value) in ours {
+        let set = |mode| volume.set_xattr(ino, name, value, mode).map_err(|e| e.kind());
+        assert_eq!(set(XattrMode::Replace), Err(Kind::NoAttribute));
+        assert_eq!(set(XattrMode::Create), Ok(()));
+        assert_eq!(set(XattrMode::Create), Err(Kind::Exists));
+        assert_eq!(set(XattrMode::Replace), Ok(()));
+    }
+    // Of a directory it is an attribute like any other.
+    let dir = volume.mkdir(Ino::ROOT, b"d", &NODE).unwrap().ino;
+    volume.set_xattr(dir, b"user.mime_type", b"anything", XattrMode::Any).unwrap();
+    assert_eq!(volume.get_xattr(dir, b"user.mime_type").unwrap(), b"anything");
 }

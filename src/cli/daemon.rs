@@ -48,7 +48,7 @@ pub struct Service {
 ///
 /// # Errors
 /// Those of [`Volume::open`], of the mount (exit code 32), and of the shutdown.
-pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<(), Failure> {
+pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Result<(), Failure> {
     log.catch_panics();
     process::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,7 +58,10 @@ pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<
         .map_err(|e| Error::io("cannot start the daemon's threads", e))?;
     // From here on a signal is kept until somebody looks, so that none leaves a mount without a daemon.
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let volume = open(service)?;
+    // They are wiped as soon as the volume is open: a daemon needs them only once.
+    let sources = std::mem::take(&mut service.sources);
+    let volume = open(&service, &sources)?;
+    drop(sources);
     process::give_memory_back();
     runtime.spawn(async {
         let mut tick = tokio::time::interval(TRIM_EVERY);
@@ -67,12 +70,12 @@ pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<
             let _panicked = tokio::task::spawn_blocking(process::give_memory_back).await;
         }
     });
-    let served = serve_volume(service, &volume, ready, log, &runtime, signals);
+    let served = serve_volume(&service, &volume, ready, log, &runtime, signals);
     runtime.shutdown_timeout(GOODBYE_LIMIT);
     served
 }
 
-fn open(service: &Service) -> Result<Arc<Volume>> {
+fn open(service: &Service, sources: &[KeySource]) -> Result<Arc<Volume>> {
     let options = OpenOptions { index_cache_bytes: service.index_cache_bytes, ..OpenOptions::default() };
     let store = &service.store;
     let place = match (store::is_read_only(store), service.options.read_only()) {
@@ -83,7 +86,7 @@ fn open(service: &Service) -> Result<Arc<Volume>> {
             return Err(Error::new(Kind::ReadOnly, message));
         }
     };
-    Volume::open(&place, &service.sources, options)
+    Volume::open(&place, sources, options)
 }
 
 fn serve_volume(

@@ -218,8 +218,24 @@ pub struct CheckView<'a> {
     pub blobs: u64,
     /// Bytes read and verified.
     pub bytes: u64,
-    /// What is wrong.
+    /// What is wrong, or was before a repair.
     pub findings: &'a [Finding],
+    /// What a repair did.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<RepairedView<'a>>,
+}
+
+/// The outcome of a repair.
+#[derive(Serialize)]
+pub struct RepairedView<'a> {
+    /// Findings that are in order again.
+    pub mended: usize,
+    /// Findings that were moved away.
+    pub moved: usize,
+    /// Findings that are as they were.
+    pub left: usize,
+    /// Where what was taken away lies, from the store directory.
+    pub quarantine: Option<&'a str>,
 }
 
 /// A new volume.

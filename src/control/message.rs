@@ -98,6 +98,12 @@ pub enum Request {
     Check {
         /// Re-read and verify every byte.
         read_all: bool,
+        /// Mend what can be mended, and move the rest away.
+        #[serde(default)]
+        repair: bool,
+        /// With `repair`, move media away that can be read in part.
+        #[serde(default)]
+        move_damaged: bool,
     },
     /// Make everything acknowledged so far durable.
     Sync,
@@ -114,13 +120,13 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Request::Purge { dry_run, .. } => !dry_run,
+            Request::Check { repair, .. } => *repair,
             Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } => true,
             Request::Status
             | Request::List { .. }
             | Request::Expired { .. }
             | Request::Medium { .. }
             | Request::Policy
-            | Request::Check { .. }
             | Request::Sync
             | Request::Stop { .. } => false,
         }
@@ -192,6 +198,12 @@ pub enum Reply {
         bytes: u64,
         /// Things that are wrong.
         findings: u64,
+        /// Where a repair put what it took away, from the store directory.
+        #[serde(default)]
+        quarantine: Option<String>,
+        /// Whether the index has to be made anew for the rest.
+        #[serde(default)]
+        needs_rebuild: bool,
     },
 }
 

@@ -8,7 +8,7 @@ use super::change::Keep;
 use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, cursor_bytes, cursor_text};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
-use crate::volume::{FileKind, MediaFilter, Medium, Policy, Volume};
+use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, RepairOptions, Volume};
 
 /// The beginning of a path in the virtual directory of expired media.
 const EXPIRED_PREFIX: &str = ".expired/";
@@ -135,13 +135,18 @@ impl VolumeService {
         Ok(Reply::Changed(changed))
     }
 
-    fn check(&self, read_all: bool, events: &mut dyn FnMut(Event)) -> Result<Reply> {
-        let report = self.volume.check(read_all, &mut |done, total| events(Event::Progress { done, total }))?;
+    fn check(&self, repair: bool, options: RepairOptions, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        let mut progress = |done, total| events(Event::Progress { done, total });
+        let mut report = match repair {
+            true => self.volume.repair(options, &mut progress)?,
+            false => self.volume.check(options.read_all, &mut progress)?,
+        };
         let findings = u64::try_from(report.findings.len()).unwrap_or(u64::MAX);
-        for finding in report.findings {
+        for finding in std::mem::take(&mut report.findings) {
             events(Event::Finding(finding));
         }
-        Ok(Reply::Checked { blobs: report.blobs, bytes: report.bytes, findings })
+        let CheckReport { blobs, bytes, quarantine, needs_rebuild, .. } = report;
+        Ok(Reply::Checked { blobs, bytes, findings, quarantine, needs_rebuild })
     }
 }
 
@@ -172,7 +177,9 @@ impl Service for VolumeService {
                 volume.set_policy(change.apply(self.policy())?)?;
                 Ok(Reply::Policy(self.policy()))
             }
-            Request::Check { read_all } => self.check(read_all, events),
+            Request::Check { read_all, repair, move_damaged } => {
+                self.check(repair, RepairOptions { read_all, move_damaged }, events)
+            }
             Request::Sync => volume.sync_all().map(|()| Reply::Done),
             Request::Stop { .. } => {
                 Err(Error::new(Kind::Invalid, "the volume is not mounted; there is nothing to stop"))

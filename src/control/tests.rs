@@ -14,6 +14,8 @@ use super::{Client, Event, Hello, PROTOCOL_VERSION, Reply, Request, Server, Serv
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Finding, PurgeReport};
 
+const CHECKED: Reply = Reply::Checked { blobs: 1, bytes: 2, findings: 500, quarantine: None, needs_rebuild: false };
+
 struct Pretended;
 
 impl Service for Pretended {
@@ -26,13 +28,12 @@ impl Service for Pretended {
             Request::Check { .. } => {
                 for number in 0..500 {
                     events(Event::Finding(Finding {
-                        blob: None,
-                        medium: None,
                         chunk: Some(number),
                         problem: "bent".into(),
+                        ..Finding::default()
                     }));
                 }
-                Ok(Reply::Checked { blobs: 1, bytes: 2, findings: 500 })
+                Ok(CHECKED)
             }
             Request::Hold { .. } => Err(Error::new(Kind::NotFound, "no such medium")),
             Request::Sync => panic!("a fault of the service"),
@@ -117,8 +118,9 @@ fn a_request_is_answered_by_events_and_one_result() {
 #[test]
 fn no_finding_is_lost_to_a_full_queue() {
     let daemon = Running::start(PROTOCOL_VERSION, "s");
-    let (reply, seen) = ask(&mut daemon.client(), &Request::Check { read_all: false });
-    assert_eq!(reply.unwrap(), Reply::Checked { blobs: 1, bytes: 2, findings: 500 });
+    let (reply, seen) =
+        ask(&mut daemon.client(), &Request::Check { read_all: false, repair: false, move_damaged: false });
+    assert_eq!(reply.unwrap(), CHECKED);
     assert_eq!(seen.len(), 500);
 }
 

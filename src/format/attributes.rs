@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::codec::{Malformed, Reader, Writer};
+use super::frame::MAX_META_LEN;
+use super::geometry::MAX_FILE_LEN;
 use crate::clock::Timestamp;
-use crate::ids::{FileKind, Ino};
+use crate::ids::{FileKind, Ino, NUMBER_END};
 
 /// The longest name, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
@@ -14,6 +16,8 @@ pub const MAX_TARGET_LEN: usize = 4095;
 pub const MAX_XATTR_LEN: usize = 65536;
 /// All extended attributes of an inode together, names and values.
 pub const MAX_XATTRS_LEN: usize = 1 << 20;
+/// The lowest number of a link: those below are for what a directory shows of itself.
+pub const FIRST_LINK: u64 = 17;
 /// The most names an inode can have.
 pub const MAX_LINKS: usize = 1024;
 const MAX_TEXT_LEN: usize = 1024;
@@ -216,18 +220,12 @@ impl Attributes {
     pub fn decode(bytes: &[u8]) -> Result<Attributes, Malformed> {
         let mut r = Reader::new(bytes);
         let ino = Ino(r.u64("inode number")?);
-        if ino.0 == 0 {
-            return Err(Malformed("inode number"));
-        }
         let seq = r.u64("sequence number")?;
         let kind = FileKind::from_code(r.u8("file kind")?).ok_or(Malformed("file kind"))?;
         r.zeros(3, "reserved bytes of the attributes")?;
         let mut a = Attributes::new(ino, kind, Timestamp::default());
         a.seq = seq;
         a.mode = r.u32("mode")?;
-        if a.mode > 0o7777 {
-            return Err(Malformed("mode"));
-        }
         a.uid = r.u32("uid")?;
         a.gid = r.u32("gid")?;
         a.rdev = r.u32("device number")?;
@@ -240,10 +238,43 @@ impl Attributes {
             let value = r.bytes(len as usize, "field")?;
             decode_field(&mut a, tag, value)?;
         }
-        if a.xattrs_len() > MAX_XATTRS_LEN {
-            return Err(Malformed("extended attributes"));
-        }
+        a.expect_sound()?;
         Ok(a)
+    }
+
+    /// Refuses what no inode can be, whoever says so: numbers and lengths beyond the limits, fields that do not go with the
+    /// kind, and names that would make the tree none.
+    ///
+    /// # Errors
+    /// [`Malformed`] naming the first field that is wrong.
+    pub fn expect_sound(&self) -> Result<(), Malformed> {
+        let is_number = |number: u64| number > 0 && number < NUMBER_END;
+        let is_directory = self.kind == FileKind::Directory;
+        let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Malformed(what)) };
+        expect(is_number(self.ino.0), "inode number")?;
+        expect(self.seq < NUMBER_END, "sequence number")?;
+        expect(self.mode <= 0o7777, "mode")?;
+        expect(self.ino != Ino::ROOT || (is_directory && self.links.is_empty()), "root directory")?;
+        // A directory with two names could lie in itself.
+        expect(self.links.len() <= if is_directory { 1 } else { MAX_LINKS }, "names")?;
+        let is_place = |parent: Ino, id: u64, name: &[u8]| {
+            is_number(parent.0) && (FIRST_LINK..NUMBER_END).contains(&id) && is_name(name)
+        };
+        for link in &self.links {
+            expect(is_place(link.parent, link.id, &link.name), "link")?;
+            let swap = link.swapped.as_ref();
+            expect(swap.is_none_or(|s| is_number(s.ino.0) && is_place(s.parent, s.id, &s.name)), "exchange")?;
+        }
+        let mut places: Vec<_> = self.links.iter().map(|link| (link.parent, &link.name)).collect();
+        places.sort_unstable();
+        expect(places.windows(2).all(|pair| matches!(pair, [a, b] if a != b)), "two links of one name")?;
+        expect(self.target.is_some() == (self.kind == FileKind::Symlink), "symlink target")?;
+        expect(self.xattrs_len() <= MAX_XATTRS_LEN, "extended attributes")?;
+        let Some(end) = self.end else { return Ok(()) };
+        expect(self.kind == FileKind::Regular, "content")?;
+        expect(end.offset < NUMBER_END && end.frame < NUMBER_END, "end offset")?;
+        expect(end.len > 0 && end.len as usize <= MAX_META_LEN, "end length")?;
+        expect(end.content_len <= MAX_FILE_LEN && end.allocated <= MAX_FILE_LEN, "content length")
     }
 }
 
@@ -289,7 +320,7 @@ fn decode_field(a: &mut Attributes, tag: u8, value: &[u8]) -> Result<(), Malform
             let parent = Ino(r.u64("parent")?);
             let id = r.u64("link id")?;
             let name = r.rest().to_vec();
-            if parent.0 == 0 || !is_name(&name) || a.links.len() >= MAX_LINKS {
+            if !is_name(&name) || a.links.len() >= MAX_LINKS {
                 return Err(Malformed("link"));
             }
             a.links.push(Link { parent, id, name, swapped: None });
@@ -300,7 +331,7 @@ fn decode_field(a: &mut Attributes, tag: u8, value: &[u8]) -> Result<(), Malform
             let id = r.u64("exchanged link")?;
             let name = r.rest().to_vec();
             let link = a.links.last_mut().ok_or(Malformed("exchange without a link"))?;
-            if ino.0 == 0 || parent.0 == 0 || !is_name(&name) || link.swapped.is_some() {
+            if !is_name(&name) || link.swapped.is_some() {
                 return Err(Malformed("exchange"));
             }
             link.swapped = Some(Swap { ino, parent, id, name });
@@ -366,7 +397,6 @@ mod tests {
                 swapped: Some(Swap { ino: Ino(3), parent: Ino(1), id: 35, name: b"b".to_vec() }),
             },
         ];
-        a.target = Some(b"elsewhere".to_vec());
         a.mime_set = Some("image/jpeg".into());
         a.facts = Some(Facts { mime: "audio/ogg; codecs=opus".into(), kind: 1, verdict: 3 });
         a.digest = Some([4; 32]);

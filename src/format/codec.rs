@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ids::NUMBER_END;
+
 /// Bytes that are not of the format; the text names the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
@@ -74,6 +76,14 @@ impl<'a> Reader<'a> {
     /// As [`Reader::bytes`].
     pub fn u64(&mut self, what: &'static str) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array(what)?))
+    }
+
+    /// Takes a 64-bit number below [`NUMBER_END`].
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`], and when it is not below that.
+    pub fn number(&mut self, what: &'static str) -> Result<u64, Malformed> {
+        Some(self.u64(what)?).filter(|number| *number < NUMBER_END).ok_or(Malformed(what))
     }
 
     /// Takes a signed 64-bit number.

@@ -82,7 +82,7 @@ impl Header {
         }
         r.zeros(4, "reserved bytes of the blob header")?;
         let volume = VolumeId(r.array("volume id")?);
-        let blob = BlobId(r.u64("blob id")?);
+        let blob = BlobId(r.number("blob id")?);
         let salt = r.array("salt")?;
         Ok(Header { suite, volume, blob, salt })
     }
@@ -160,7 +160,7 @@ impl Head {
         if len == 0 || len as usize > most {
             return Err(Malformed("frame length"));
         }
-        let number = r.u64("frame number")?;
+        let number = r.number("frame number")?;
         let chunk = r.u64("chunk number")?;
         if kind != FrameKind::Data && chunk != 0 {
             return Err(Malformed("chunk number"));

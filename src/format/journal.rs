@@ -5,9 +5,11 @@ use super::codec::{Malformed, Reader, Writer};
 use crate::ids::{BlobId, Ino, VolumeId};
 
 /// First bytes of a journal.
-pub const JOURNAL_MAGIC: [u8; 8] = *b"wamjrnl1";
+pub const JOURNAL_MAGIC: [u8; 8] = *b"wamjrnl2";
+/// Bytes of a journal's header before its code.
+pub const JOURNAL_BODY_LEN: usize = 8 + 16 + 8 + 8;
 /// Bytes of a journal's header.
-pub const JOURNAL_HEADER_LEN: usize = 8 + 16 + 8 + 8;
+pub const JOURNAL_HEADER_LEN: usize = JOURNAL_BODY_LEN + 16;
 /// Bytes of a record before its tag.
 pub const RECORD_BODY_LEN: usize = 8 + 8 + 8;
 /// Bytes of a record.
@@ -25,7 +27,7 @@ pub struct JournalHeader {
 }
 
 impl JournalHeader {
-    /// Its bytes.
+    /// Its bytes before the code.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
@@ -44,7 +46,7 @@ impl JournalHeader {
         }
         let volume = VolumeId(r.array("volume id")?);
         let generation = r.u64("journal generation")?;
-        let first_new_blob = r.u64("first new blob")?;
+        let first_new_blob = r.number("first new blob")?;
         Ok(JournalHeader { volume, generation, first_new_blob })
     }
 }
@@ -82,11 +84,11 @@ impl Record {
     /// Reads it.
     ///
     /// # Errors
-    /// [`Malformed`] when it is of no known kind.
+    /// [`Malformed`] when it is of no known kind or tells of a number beyond the bounds.
     pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
         let mut r = Reader::new(bytes);
         let kind = r.u64("record kind")?;
-        let (ino, blob) = (Ino(r.u64("inode number")?), BlobId(r.u64("blob id")?));
+        let (ino, blob) = (Ino(r.number("inode number")?), BlobId(r.number("blob id")?));
         match kind {
             1 => Ok(Record::Touched(ino)),
             2 => Ok(Record::Removed(ino, blob)),

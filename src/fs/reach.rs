@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use fuser::Request;
 
 use crate::error::{Error, Kind, Result};
-use crate::ids::Ino;
+use crate::ids::{Ascent, Ino};
 use crate::volume::{Attr, Volume};
 
 const WRITE: u32 = 0o2;
@@ -82,7 +82,7 @@ impl Caller {
 
     /// Whether it may search a directory and all above it.
     fn passes(&self, volume: &Volume, dir: Ino) -> Result<bool> {
-        let (mut at, mut below) = (dir, Vec::new());
+        let (mut at, mut below, mut ascent) = (dir, Vec::new(), Ascent::default());
         let passes = loop {
             if let Some(known) = self.passed.borrow().get(&at) {
                 break *known;
@@ -95,6 +95,7 @@ impl Caller {
                 break true;
             }
             at = volume.parent_of(at)?;
+            ascent.step(at)?;
         };
         self.passed.borrow_mut().extend(below.into_iter().map(|dir| (dir, passes)));
         Ok(passes)

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use super::base::{Base, Changes, Settled};
 use super::files;
 use crate::error::{Error, Kind, Result};
+use crate::own_file;
 
 /// The size of sled's log segments. A node above a quarter of it is written to a file of its own.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
@@ -137,7 +138,7 @@ impl Disk {
         let path = dir.join("db");
         files::read_ahead(&path, READ_AHEAD);
         let db = start(dir, cache_bytes)?;
-        let data = File::open(&path).map_err(|e| Error::io(path.display(), e))?;
+        let data = own_file::open(&path, File::options().read(true)).map_err(|e| Error::io(path.display(), e))?;
         Ok(Disk {
             dir: dir.to_owned(),
             cache_bytes,

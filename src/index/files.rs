@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind, Result};
+use crate::own_file;
 
 /// The mark of a clean close.
 const CLEAN: &str = "clean";
@@ -122,7 +123,8 @@ pub(super) fn remove_unfinished(tree: &Path) -> Result<()> {
 /// `Io`, `NoSpace`; then there is none, which costs the next open some time and nothing else.
 pub(super) fn write_mark(dir: &Path, mark: &str) -> Result<()> {
     let path = dir.join(CLEAN);
-    let written = File::create(&path).and_then(|mut file| {
+    let options = &mut File::options();
+    let written = own_file::open(&path, options.write(true).create(true).truncate(true)).and_then(|mut file| {
         file.write_all(mark.as_bytes())?;
         file.sync_all()
     });
@@ -139,9 +141,8 @@ pub(super) fn write_mark(dir: &Path, mark: &str) -> Result<()> {
 /// `Io`.
 pub(super) fn take_mark(dir: &Path) -> Result<Option<String>> {
     let path = dir.join(CLEAN);
-    let text = match fs::metadata(&path) {
-        Ok(meta) if meta.len() <= MARK_LIMIT => fs::read(&path).map_err(named(&path))?,
-        Ok(_) => Vec::new(),
+    let text = match fs::symlink_metadata(&path) {
+        Ok(_) => own_file::read(&path, MARK_LIMIT).ok().flatten().unwrap_or_default(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(named(&path)(e)),
     };
@@ -164,7 +165,7 @@ pub fn session(dir: &Path) -> Option<String> {
 
 /// Reads the note of [`write_session`].
 pub(super) fn read_session(dir: &Path) -> Option<String> {
-    fs::read_to_string(dir.join(SESSION)).ok().filter(|note| note.len() as u64 <= MARK_LIMIT)
+    String::from_utf8(own_file::read(&dir.join(SESSION), MARK_LIMIT).ok()??).ok()
 }
 
 /// Notes the session, or that there is none to rely on.
@@ -193,13 +194,13 @@ pub(super) fn write_flushed(dir: &Path, batches: u64) -> Result<()> {
     let path = dir.join(FLUSHED);
     let number = batches.to_be_bytes();
     let note = [number, xxh3_64(&number).to_be_bytes()].concat();
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = own_file::open(&path, File::options().write(true).create(true).truncate(false));
     file.and_then(|file| file.write_all_at(&note, 0)).map_err(named(&path))
 }
 
 /// Reads the note of [`write_flushed`]; `None` when there is none that is whole.
 pub(super) fn read_flushed(dir: &Path) -> Option<u64> {
-    let note = fs::read(dir.join(FLUSHED)).ok()?;
+    let note = own_file::read(&dir.join(FLUSHED), MARK_LIMIT).ok()??;
     let (number, rest) = note.split_first_chunk()?;
     (rest == xxh3_64(number).to_be_bytes()).then_some(u64::from_be_bytes(*number))
 }

@@ -27,6 +27,8 @@ mod scan;
 pub mod schema;
 
 pub use files::session;
+#[doc(hidden)]
+pub use page::decode_page;
 
 #[cfg(test)]
 mod tests;
@@ -133,15 +135,18 @@ pub struct Index {
     checking: Mutex<Option<Box<Checking>>>,
 }
 
-/// Removes everything that an index left in `dir`, which no index may have open.
+/// Removes everything that an index left in `dir`, which no index may have open, and what lies in its place if that is
+/// no directory.
 ///
 /// # Errors
-/// `Io` when the directory cannot be removed. A missing one is none.
+/// `Io` when it cannot be removed. A missing one is none.
 pub fn discard(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
+    let removed = match fs::remove_dir_all(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(|e| Error::io(dir.display(), e)),
-    }
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => fs::remove_file(dir),
+        result => result,
+    };
+    removed.map_err(|e| Error::io(dir.display(), e))
 }
 
 /// Pages up to which all are checked before the index is closed; more are checked after the next open.

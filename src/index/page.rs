@@ -147,6 +147,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Reads bytes as a page; how many records it has, for who tries arbitrary ones.
+#[doc(hidden)]
+#[must_use]
+pub fn decode_page(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes).ok()?;
+    let mut count = 0;
+    while reader.next().ok()?.is_some() {
+        count += 1;
+    }
+    Some(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

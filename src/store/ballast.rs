@@ -1,13 +1,13 @@
 //! Room put aside: given free when the disk is full, so that the journal and the index can still be written.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::error::{Kind, Result};
+use crate::own_file;
 
 /// Bytes put aside.
 const LEN: u64 = 4 << 20;
@@ -40,7 +40,7 @@ impl Ballast {
     }
 
     fn make(&self) -> std::io::Result<()> {
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        let file = own_file::open(&self.path, File::options().write(true).create(true).truncate(false))?;
         file.set_len(LEN)?;
         Ok(fallocate(&file, FallocateFlags::empty(), 0, LEN)?)
     }

@@ -18,10 +18,15 @@ use super::latch::Latch;
 use super::unsynced::Unsynced;
 use super::{Blob, Space, Store};
 use crate::error::{Error, Kind, Result};
-use crate::ids::BlobId;
+use crate::ids::{BlobId, NUMBER_LIMIT};
+use crate::own_file;
 
 /// Binary logarithm of how many blob numbers share a directory.
-const DIR_SHIFT: u32 = 12;
+pub(super) const DIR_SHIFT: u32 = 12;
+/// Digits of a directory's name.
+const DIR_DIGITS: usize = 13;
+/// Digits of a blob's name.
+const BLOB_DIGITS: usize = 16;
 /// How many blobs are kept open.
 const OPEN_BLOBS: usize = 256;
 /// The most buffers one system call takes (`IOV_MAX`).
@@ -150,14 +155,17 @@ impl Store for DirStore {
             return Ok(Some(Arc::clone(blob) as Arc<dyn Blob>));
         }
         let path = self.path(id);
-        let opened = match File::options().read(true).write(true).open(&path) {
+        let opened = match own_file::open(&path, File::options().read(true).write(true)) {
             // A store on a read-only file system can still be read.
-            Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => File::open(&path),
+            Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => own_file::open(&path, File::options().read(true)),
             other => other,
         };
         match opened {
             Ok(file) => Ok(Some(self.keep(self.blob(id, file, true)))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::InvalidData => {
+                Err(Error::new(Kind::Damaged, format!("blob {id}: {e}")).with_source(e))
+            }
             Err(e) => Err(Error::io(path.display(), e)),
         }
     }
@@ -178,12 +186,13 @@ impl Store for DirStore {
     }
 
     fn list(&self, from: BlobId, visit: &mut dyn FnMut(BlobId) -> Result<()>) -> Result<()> {
-        for dir in numbers_in(&self.root)? {
+        for dir in numbers_in(&self.root, DIR_DIGITS)? {
             if dir < from.0 >> DIR_SHIFT {
                 continue;
             }
-            for number in numbers_in(&self.dir(BlobId(dir << DIR_SHIFT)))? {
-                if number >= from.0 && number >> DIR_SHIFT == dir {
+            for number in numbers_in(&self.dir(BlobId(dir << DIR_SHIFT)), BLOB_DIGITS)? {
+                // No volume gives out a number beyond the limit, so that is none of ours.
+                if number >= from.0 && number >> DIR_SHIFT == dir && number < NUMBER_LIMIT {
                     visit(BlobId(number))?;
                 }
             }
@@ -211,13 +220,17 @@ impl Store for DirStore {
 }
 
 /// The names of a directory that are hexadecimal numbers, in ascending order; others are none of ours.
-fn numbers_in(dir: &Path) -> Result<Vec<u64>> {
+fn numbers_in(dir: &Path, digits: usize) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir.display(), e))? {
+    let entries = match std::fs::read_dir(dir) {
+        // What only looks like a directory of ours, or went meanwhile.
+        Err(e) if matches!(e.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => return Ok(numbers),
+        other => other.map_err(|e| Error::io(dir.display(), e))?,
+    };
+    for entry in entries {
         let name = entry.map_err(|e| Error::io(dir.display(), e))?.file_name();
-        if let Some(number) = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok()) {
-            numbers.push(number);
-        }
+        let number = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+        numbers.extend(number.filter(|number| name == *format!("{number:0digits$x}")));
     }
     numbers.sort_unstable();
     Ok(numbers)

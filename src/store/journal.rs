@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::latch::Latch;
 use crate::error::{Error, Result};
+use crate::own_file;
 
 /// What the names of journals begin with.
 const PREFIX: &str = "journal.";
@@ -48,7 +49,7 @@ fn take_room(file: &File, end: u64) -> bool {
 }
 
 /// The generation that a file's name tells; none for a name that no journal of ours has, such as that of a copy.
-fn generation_of(name: &str) -> Option<u64> {
+pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     let generation = u64::from_str_radix(digits, 16).ok()?;
     (digits == format!("{generation:016x}")).then_some(generation)
@@ -67,7 +68,7 @@ impl JournalFile {
         let path = JournalFile::path(store, generation);
         let named = |e| Error::io(path.display(), e);
         let begin = || {
-            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let mut file = own_file::open(&path, File::options().write(true).create(true).truncate(true))?;
             // So that removals can be told on a disk that is full.
             let room = [ROOM, LEAST_ROOM].into_iter().find(|room| take_room(&file, *room)).unwrap_or(0);
             file.write_all(header)?;
@@ -90,7 +91,7 @@ impl JournalFile {
     /// `Io`.
     pub fn resume(store: &Path, generation: u64, len: u64, latch: Arc<Latch>) -> Result<JournalFile> {
         let path = JournalFile::path(store, generation);
-        let file = File::options().write(true).open(&path).map_err(|e| Error::io(path.display(), e))?;
+        let file = own_file::open(&path, File::options().write(true)).map_err(|e| Error::io(path.display(), e))?;
         Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at: 0 }), synced: AtomicU64::new(0) })
     }
 
@@ -115,14 +116,7 @@ impl JournalFile {
     pub fn read(store: &Path, generation: u64) -> Result<Option<Vec<u8>>> {
         let path = JournalFile::path(store, generation);
         let named = |e| Error::io(path.display(), e);
-        let file = File::open(&path).map_err(named)?;
-        let len = file.metadata().map_err(named)?.len();
-        if len > MAX_JOURNAL_LEN {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
-        file.read_exact_at(&mut bytes, 0).map_err(named)?;
-        Ok(Some(bytes))
+        own_file::read(&path, MAX_JOURNAL_LEN).map_err(named)
     }
 
     /// Removes the journal of `generation` if it is there.

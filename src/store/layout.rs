@@ -1,12 +1,15 @@
 //! What lies in a store directory beside the blobs, and how a file of it is replaced.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::directory::DIR_SHIFT;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{SUPERBLOCK_BYTES, Superblock, pick};
+use crate::ids::BlobId;
+use crate::own_file;
 
 /// The directory of the index, below the store.
 pub const INDEX_DIR: &str = "index";
@@ -36,6 +39,12 @@ impl Layout {
     #[must_use]
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
+    }
+
+    /// The path of a blob's file, from the store directory.
+    #[must_use]
+    pub fn blob(id: BlobId) -> PathBuf {
+        PathBuf::from(format!("blobs/{:013x}/{id}", id.0 >> DIR_SHIFT))
     }
 
     /// The directory of the index.
@@ -72,25 +81,22 @@ impl Layout {
             .map_err(|e| Error::io(self.root.display(), e))
     }
 
-    /// Reads a small file of the store; `None` when it is not there.
+    /// Reads a small file of the store; `None` when it is not there. What is larger than such a file gets, or no regular
+    /// file, reads as empty, which none of them is.
     ///
     /// # Errors
-    /// `AccessDenied`, `Io`; `Damaged` when it is larger than such a file gets.
+    /// `AccessDenied`, `Io`.
     pub fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.root.join(name);
-        let file = match File::open(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        match own_file::read(&path, MAX_SMALL_FILE) {
+            Ok(read) => Ok(Some(read.unwrap_or_default())),
+            Err(e) if e.kind() == ErrorKind::InvalidData => Ok(Some(Vec::new())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                return Err(Error::new(Kind::AccessDenied, format!("{}: {e}", path.display())).with_source(e));
+                Err(Error::new(Kind::AccessDenied, format!("{}: {e}", path.display())).with_source(e))
             }
-            other => other.map_err(|e| Error::io(path.display(), e))?,
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_SMALL_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path.display(), e))?;
-        if bytes.len() as u64 > MAX_SMALL_FILE {
-            return Err(Error::new(Kind::Damaged, format!("{} is too large to be ours", path.display())));
+            Err(e) => Err(Error::io(path.display(), e)),
         }
-        Ok(Some(bytes))
     }
 
     /// Replaces a small file of the store: after a crash it holds the old or the new bytes, and the new ones once
@@ -102,8 +108,12 @@ impl Layout {
         let path = self.root.join(name);
         let young = self.root.join(format!("{name}.new"));
         let named = |e| Error::io(path.display(), e);
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&young).map_err(named)?;
+        // A young one is nobody's: what a crash left, or what somebody else has put in its place.
+        match std::fs::remove_file(&young) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(named(e)),
+            _ => {}
+        }
+        let mut file = own_file::open(&young, File::options().write(true).create_new(true)).map_err(named)?;
         file.write_all(bytes).map_err(named)?;
         file.sync_all().map_err(named)?;
         std::fs::rename(&young, &path).map_err(named)?;
@@ -158,4 +168,20 @@ pub fn mend_superblock(root: &Path, superblock: &Superblock) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The superblock, and the copies of it that do not say the same.
+///
+/// # Errors
+/// As [`read_superblock`].
+pub fn superblock_copies(root: &Path) -> Result<(Superblock, Vec<&'static str>)> {
+    let superblock = read_superblock(root)?;
+    let (layout, whole) = (Layout::new(root), superblock.encode());
+    let mut bad = Vec::new();
+    for name in ["superblock", "superblock.bak"] {
+        if layout.read_small(name)?.as_deref() != Some(&whole) {
+            bad.push(name);
+        }
+    }
+    Ok((superblock, bad))
 }

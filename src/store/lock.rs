@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Kind, Result};
+use crate::own_file;
 
 /// Holds a store for this process (`flock(2)` on its file `lock`); the kernel lets go when the process ends, however.
 #[derive(Debug)]
@@ -23,14 +23,9 @@ impl StoreLock {
     pub fn take(store: &Path) -> Result<StoreLock> {
         let path = store.join("lock");
         let named = |e| failure(store, &path, e);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(named)?;
+        let options = &mut File::options();
+        let mut file =
+            own_file::open(&path, options.read(true).write(true).create(true).truncate(false)).map_err(named)?;
         if let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if e != rustix::io::Errno::WOULDBLOCK {
                 return Err(named(e.into()));
@@ -48,7 +43,7 @@ impl StoreLock {
     /// As [`StoreLock::take`].
     pub fn share(store: &Path) -> Result<Option<File>> {
         let path = store.join("lock");
-        let mut file = match File::open(&path) {
+        let mut file = match own_file::open(&path, File::options().read(true)) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(|e| failure(store, &path, e))?,
         };
@@ -62,7 +57,8 @@ impl StoreLock {
     /// Whether some process holds the store now.
     #[must_use]
     pub fn is_held(store: &Path) -> bool {
-        let tried = File::open(store.join("lock")).map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
+        let tried = own_file::open(&store.join("lock"), File::options().read(true))
+            .map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
         matches!(tried, Ok(Err(rustix::io::Errno::WOULDBLOCK)))
     }
 

@@ -9,6 +9,8 @@ mod latch;
 mod layout;
 mod lock;
 mod overlay;
+mod quarantine;
+mod strangers;
 mod unsynced;
 
 use std::io::{IoSlice, IoSliceMut};
@@ -18,9 +20,11 @@ pub use ballast::Ballast;
 pub use directory::DirStore;
 pub use journal::JournalFile;
 pub use latch::Latch;
-pub use layout::{INDEX_DIR, Layout, mend_superblock, read_superblock, write_superblock};
+pub use layout::{INDEX_DIR, Layout, mend_superblock, read_superblock, superblock_copies, write_superblock};
 pub use lock::StoreLock;
 pub use overlay::{is_read_only, lay_memory_over};
+pub use quarantine::{QUARANTINE_DIR, Quarantine};
+pub use strangers::strangers;
 
 use crate::error::Result;
 use crate::ids::BlobId;

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
+use super::findings::{CheckReport, Fault, Finding};
 use super::inode::{Inode, State};
 use super::record::Record;
+use super::strays::SECOND_LOOK;
 use super::truth::{self, Keys};
-use super::types::{CheckReport, Finding};
 use super::{Volume, policy};
 use crate::error::{Kind, Result};
 use crate::format::content::Place;
@@ -15,6 +16,7 @@ use crate::format::frame::CHUNK_LEN;
 use crate::format::geometry::chunk_len;
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::{Table, schema};
+use crate::store::{strangers, superblock_copies};
 
 const STEP: usize = 256;
 /// Findings kept in a report; beyond, they are only counted.
@@ -35,7 +37,7 @@ impl Volume {
         self.settle();
         let mut report = CheckReport::default();
         if self.in_force().is_lost {
-            Volume::note(&mut report, None, None, None, policy::LOST.to_owned());
+            Volume::note(&mut report, Finding::new(Fault::Volume, policy::LOST));
         }
         let mut blobs = HashSet::new();
         self.store.list(BlobId(0), &mut |id| {
@@ -60,19 +62,18 @@ impl Volume {
             }
         }
         self.check_strays(blobs, begun, &mut report)?;
+        self.check_copies(&mut report)?;
+        for path in strangers(self.layout.root())? {
+            let problem = format!("{}: the store has no such file of its own", path.display());
+            Volume::note(&mut report, Finding { file: Some(path), ..Finding::new(Fault::Stranger, problem) });
+        }
         progress(total, total);
         Ok(report)
     }
 
-    pub(super) fn note(
-        report: &mut CheckReport,
-        blob: Option<BlobId>,
-        medium: Option<String>,
-        chunk: Option<u64>,
-        problem: String,
-    ) {
+    pub(super) fn note(report: &mut CheckReport, finding: Finding) {
         if report.findings.len() < MAX_FINDINGS {
-            report.findings.push(Finding { blob: blob.map(|b| b.to_string()), medium, chunk, problem });
+            report.findings.push(finding);
         }
     }
 
@@ -82,7 +83,8 @@ impl Volume {
             Ok(inode) => inode,
             Err(e) if e.kind() == Kind::NotFound => return None,
             Err(e) => {
-                Volume::note(report, None, None, None, format!("inode {ino}: {e}"));
+                let finding = Finding::new(Fault::Index, format!("inode {ino}: {e}"));
+                Volume::note(report, Finding { inode: Some(ino.0), ..finding });
                 return None;
             }
         };
@@ -111,21 +113,53 @@ impl Volume {
         {
             problems.push(e.to_string());
         }
-        let medium = if problems.is_empty() { None } else { name() };
+        let blank = |fault: Fault, problem: String| Finding {
+            blob: Some(at.blob.to_string()),
+            inode: Some(ino.0),
+            medium: name(),
+            ..Finding::new(fault, problem)
+        };
         for problem in problems {
-            Volume::note(report, Some(at.blob), medium.clone(), None, problem);
+            Volume::note(report, blank(Fault::Blob, problem));
         }
         if read_all && state.record.attrs.kind == FileKind::Regular && state.content.is_some() {
-            self.check_content(&state, at.blob, &name(), report);
+            let blank = blank(Fault::Chunk, String::new());
+            self.check_content(&state, &blank, report);
         }
-        let medium = name();
+        let misled = blank(Fault::Index, "one of its names leads elsewhere; run `wamedia rebuild-index`".into());
         let is_led_to = self.is_led_to(&state);
         drop(state);
         if !is_led_to && !self.is_led_to_for_good(&inode) {
-            let problem = "one of its names leads elsewhere; run `wamedia rebuild-index`";
-            Volume::note(report, Some(at.blob), medium, None, problem.into());
+            Volume::note(report, misled);
         }
         Some(at.blob)
+    }
+
+    /// Notes copies of superblock and policy that are not whole. One suffices.
+    fn check_copies(&self, report: &mut CheckReport) -> Result<()> {
+        let _one = self.policy_change.lock();
+        let mut bad = self.bad_copies()?;
+        if !bad.is_empty() {
+            // Somebody may be changing a key, which writes one after the other.
+            std::thread::sleep(SECOND_LOOK);
+            bad = self.bad_copies()?;
+        }
+        for name in bad {
+            let problem = format!("the copy `{name}` is missing, damaged or older than the other");
+            Volume::note(report, Finding::new(Fault::Copy, problem));
+        }
+        Ok(())
+    }
+
+    fn bad_copies(&self) -> Result<Vec<&'static str>> {
+        let mut bad = match superblock_copies(self.layout.root()) {
+            Ok((superblock, bad)) if superblock.verify(&self.key).is_ok() => bad,
+            _ => vec!["superblock", "superblock.bak"],
+        };
+        if !self.in_force().is_lost {
+            bad.extend(self.bad_policies()?);
+        }
+        Ok(bad)
     }
 
     /// Whether all names of an inode lead to it.
@@ -150,7 +184,7 @@ impl Volume {
         if above.is_empty() { link.name.clone() } else { [above.as_slice(), b"/", &link.name].concat() }
     }
 
-    fn check_content(&self, state: &State, blob: BlobId, name: &Option<String>, report: &mut CheckReport) {
+    fn check_content(&self, state: &State, blank: &Finding, report: &mut CheckReport) {
         let Some(content) = &state.content else { return };
         if let Some(writer) = &state.writer {
             writer.flight.wait();
@@ -162,7 +196,9 @@ impl Volume {
                 let part = plain.get_mut(..want).unwrap_or_default();
                 match self.read_state(state, chunk * CHUNK_LEN as u64, part) {
                     Ok(got) => report.bytes += got as u64,
-                    Err(e) => Volume::note(report, Some(blob), name.clone(), Some(chunk), e.to_string()),
+                    Err(e) => {
+                        Volume::note(report, Finding { chunk: Some(chunk), problem: e.to_string(), ..blank.clone() });
+                    }
                 }
             }
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
+use super::Finding;
 use super::aging_tests::{Bench, RW, put};
-use super::types::Finding;
 use super::{OpenMode, Policy, RenameMode, Volume};
 use crate::ids::Ino;
 

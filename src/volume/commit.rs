@@ -379,11 +379,11 @@ impl Volume {
             self.tracking.writing.lock().remove(&inode.ino);
         }
         let is_over = state.removed && state.opens == 0;
-        let has_news = state.writers == 0 && state.writer.is_some() && !state.removed;
+        let has_news = state.has_unpublished();
         if has_news && state.content_changed {
             self.activity.note_end(false);
         }
-        if !state.removed && !has_news {
+        if !state.removed && (state.writers > 0 || state.writer.is_none()) {
             self.note_use(&inode, &mut state, file.mode);
         }
         drop(state);
@@ -466,6 +466,20 @@ impl Volume {
         }
         self.attrs_changed(&inode, &mut state)?;
         Ok(state.record.attr())
+    }
+
+    /// Writes changed names, at once: those of a file that is open for writing too, if it has a blob. Only its content is
+    /// for its fsync or close to publish.
+    pub(super) fn names_changed(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
+        self.attrs_changed(inode, state)?;
+        if state.writers == 0 {
+            return Ok(());
+        }
+        match self.ballast.with_room(|| self.commit_names(inode, state)) {
+            // The last close tries again.
+            Err(e) if e.kind() == Kind::NoSpace => Ok(()),
+            other => other,
+        }
     }
 
     /// Writes changed attributes, at once unless the file is open for writing and its close will, or the disk is full:

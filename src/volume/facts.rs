@@ -95,6 +95,14 @@ impl Volume {
 
     /// The SHA-256 of a medium, computed unless it is known.
     pub(super) fn digest(&self, ino: Ino) -> Result<[u8; 32]> {
+        self.digest_while(ino, &|| true)
+    }
+
+    /// The same as long as `goes_on` says so, which it is asked after every [`STEP`].
+    ///
+    /// # Errors
+    /// As [`Volume::digest`]; `Busy` when it was given up.
+    pub(super) fn digest_while(&self, ino: Ino, goes_on: &dyn Fn() -> bool) -> Result<[u8; 32]> {
         let inode = self.inode(ino)?;
         let (known, mtime) = {
             let state = inode.state.read();
@@ -113,6 +121,9 @@ impl Volume {
                 break;
             }
             sha.update(buf.get(..got).unwrap_or_default());
+            if !goes_on() {
+                return Err(Kind::Busy.into());
+            }
         }
         let digest = sha.finalize().into();
         let mut state = inode.state.write();

@@ -36,6 +36,8 @@ const CHECK_STEPS: usize = 16;
 const CHECK_PAGES: usize = 512;
 /// Bytes of media inspected in one tick without requests: about a fifth of a core's time.
 const INSPECTED_BYTES: u64 = 32 << 20;
+/// Bytes from which on the digest of a content that is mostly holes is not found unasked.
+const HOLES_FROM: u64 = 1 << 30;
 /// What inspecting a medium costs beside its bytes, in bytes.
 const INSPECTION_COST: u64 = 256 << 10;
 /// Key of the journal generation that the index is complete up to.
@@ -95,9 +97,28 @@ impl Volume {
         while cost < INSPECTED_BYTES && self.activity.is_idle() {
             let Some(ino) = self.tracking.uninspected.lock().pop() else { break };
             // Gone or damaged: whoever asks for it is told.
-            let _not_there = self.inspect(ino).and_then(|_| self.digest(ino));
+            let found =
+                self.inspect(ino).map(|_| if self.is_mostly_holes(ino) { Ok(()) } else { self.digest_idly(ino) });
+            if found.is_ok_and(|digested| digested.is_err_and(|e| e.kind() == Kind::Busy)) {
+                // Behind the others, which may be shorter.
+                self.tracking.uninspected.lock().insert(0, ino);
+            }
             cost += INSPECTION_COST + self.inode(ino).map_or(0, |inode| inode.state.read().record.len);
         }
+    }
+
+    /// Finds a digest that is not known yet, unless something is asked of the volume or it is to end meanwhile.
+    fn digest_idly(&self, ino: Ino) -> Result<()> {
+        let goes_on = || self.activity.is_idle() && !*self.stop.lock();
+        self.digest_while(ino, &goes_on).map(drop)
+    }
+
+    /// Whether a content is so much longer than what is stored of it that its digest waits for somebody to ask for it.
+    fn is_mostly_holes(&self, ino: Ino) -> bool {
+        self.inode(ino).is_ok_and(|inode| {
+            let record = &inode.state.read().record;
+            record.len > HOLES_FROM && record.allocated < record.len / 2
+        })
     }
 
     pub(super) fn tend_ballast(&self) {
@@ -224,7 +245,7 @@ impl Volume {
             let written = self.written_seq();
             self.tracking.taken_at.store(self.sealer.taken(), Ordering::Release);
             let first_new = self.first_unknown_blob();
-            let (generation, old) = self.ledger.turn(self.layout.root(), first_new)?;
+            let (generation, old) = self.ledger.turn(self.layout.root(), &self.index_key, first_new)?;
             self.tracking.first_new_blob.store(first_new, Ordering::Release);
             self.carry_over()?;
             self.ledger.carried_over();

@@ -88,6 +88,11 @@ impl State {
         }
     }
 
+    /// Whether nobody has it open for writing any more who would publish what was changed meanwhile.
+    pub fn has_unpublished(&self) -> bool {
+        self.writers == 0 && !self.removed && (self.writer.is_some() || self.attrs_changed)
+    }
+
     /// Whether something was changed that no frame says yet.
     pub fn is_uncommitted(&self) -> bool {
         self.attrs_changed || self.content_changed

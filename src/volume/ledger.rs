@@ -7,8 +7,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::crypto::IndexKey;
-use crate::error::{Kind, Result};
-use crate::format::journal::{JOURNAL_HEADER_LEN, JournalHeader, RECORD_BODY_LEN, RECORD_LEN, Record};
+use crate::error::{Error, Kind, Result};
+use crate::format::journal::{
+    JOURNAL_BODY_LEN, JOURNAL_HEADER_LEN, JournalHeader, RECORD_BODY_LEN, RECORD_LEN, Record,
+};
 use crate::ids::{Ino, VolumeId};
 use crate::store::{Ballast, JournalFile, Latch};
 
@@ -19,6 +21,18 @@ struct Generation {
     touched: HashSet<Ino>,
     /// Records written, but for those carried over from the generation before.
     records: u64,
+}
+
+/// What a journal says.
+pub(super) struct JournalRead {
+    /// Its header, with nothing known of new blobs when it is not authentic.
+    pub header: JournalHeader,
+    /// What is authentic of it.
+    pub records: Vec<Record>,
+    /// Whether that is all there ever was, but for a torn end.
+    pub is_whole: bool,
+    /// Records that are not authentic: torn, unless everything that was written before is in the files.
+    pub lost: u64,
 }
 
 /// Writes journal records, each inode's touch once a generation.
@@ -45,18 +59,22 @@ impl Ledger {
         ballast: Arc<Ballast>,
     ) -> Result<Ledger> {
         let newest = generations.last().copied();
-        let generation = newest.unwrap_or(0) + 1;
-        let begun = ballast.with_room(|| Ledger::begin(store, volume, generation, 0, Arc::clone(&latch)));
+        let generation = newest.unwrap_or(0).checked_add(1).ok_or_else(|| {
+            Error::new(
+                Kind::Invalid,
+                "the journals' numbers are used up: remove journal.ffffffffffffffff from the store",
+            )
+        })?;
+        let begun = ballast.with_room(|| Ledger::begin(store, volume, key, generation, 0, Arc::clone(&latch)));
         let current = match (begun, newest) {
             (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {
-                Some((_, _, false)) => return Err(e),
-                Some((header, records, true)) => {
-                    let len = JOURNAL_HEADER_LEN + records.len() * RECORD_LEN;
+                Some(read) if read.is_whole => {
+                    let len = JOURNAL_HEADER_LEN + read.records.len() * RECORD_LEN;
                     let file = JournalFile::resume(store, newest, len as u64, Arc::clone(&latch))?;
-                    let records = records.len() as u64;
-                    Generation { file: Arc::new(file), header, touched: HashSet::new(), records }
+                    let records = read.records.len() as u64;
+                    Generation { file: Arc::new(file), header: read.header, touched: HashSet::new(), records }
                 }
-                None => return Err(e),
+                _ => return Err(e),
             },
             (begun, _) => begun?,
         };
@@ -66,24 +84,27 @@ impl Ledger {
     fn begin(
         store: &Path,
         volume: VolumeId,
+        key: &IndexKey,
         generation: u64,
         first_new_blob: u64,
         latch: Arc<Latch>,
     ) -> Result<Generation> {
         let header = JournalHeader { volume, generation, first_new_blob };
-        let file = Arc::new(JournalFile::create(store, generation, &header.encode(), latch)?);
+        let fields = header.encode();
+        let head = [fields.as_slice(), &code(key, &header, 0, &fields)].concat();
+        let file = Arc::new(JournalFile::create(store, generation, &head, latch)?);
         Ok(Generation { file, header, touched: HashSet::new(), records: 0 })
     }
 
     /// Goes over to the next generation; gives its number and the old one's.
     ///
     /// The caller holds the namespace lock and touches again what is still uncommitted.
-    pub fn turn(&self, store: &Path, first_new_blob: u64) -> Result<(u64, u64)> {
+    pub fn turn(&self, store: &Path, key: &IndexKey, first_new_blob: u64) -> Result<(u64, u64)> {
         let mut current = self.current.lock();
         let old = current.header.generation;
         // What was noted in it is waited for by nobody else any more.
         current.file.sync()?;
-        let begin = || Ledger::begin(store, self.volume, old + 1, first_new_blob, Arc::clone(&self.latch));
+        let begin = || Ledger::begin(store, self.volume, key, old + 1, first_new_blob, Arc::clone(&self.latch));
         *current = self.ballast.with_room(begin)?;
         Ok((old + 1, old))
     }
@@ -133,37 +154,36 @@ impl Ledger {
     }
 
     /// Reads the records of a generation, and says whether all of them are there but for a torn end. When not, or when
-    /// there is no journal (`None`), the index must be made anew; what is authentic still holds.
-    pub fn read(
-        store: &Path,
-        volume: VolumeId,
-        key: &IndexKey,
-        generation: u64,
-    ) -> Result<Option<(JournalHeader, Vec<Record>, bool)>> {
+    /// there is no journal (`None`), the index must be made anew; what is authentic still holds, also behind a header
+    /// that is not.
+    pub fn read(store: &Path, volume: VolumeId, key: &IndexKey, generation: u64) -> Result<Option<JournalRead>> {
         let Some(bytes) = JournalFile::read(store, generation)? else { return Ok(None) };
         let Some((head, body)) = bytes.split_at_checked(JOURNAL_HEADER_LEN) else { return Ok(None) };
-        let Ok(header) = JournalHeader::decode(head) else { return Ok(None) };
-        if header.volume != volume || header.generation != generation {
-            return Ok(None);
-        }
+        let (fields, tag) = head.split_at(JOURNAL_BODY_LEN);
+        let expected = JournalHeader { volume, generation, first_new_blob: 0 };
+        let header = JournalHeader::decode(fields).ok().filter(|header| {
+            let is_ours = header.volume == volume && header.generation == generation;
+            is_ours && code(key, &expected, 0, fields) == *tag
+        });
         let mut records = Vec::new();
-        let (mut is_torn, mut is_complete) = (false, true);
+        let (mut lost, mut is_whole) = (0, header.is_some());
+        let header = header.unwrap_or(expected);
         for (nth, record) in body.chunks_exact(RECORD_LEN).enumerate() {
             let (fields, tag) = record.split_at(RECORD_BODY_LEN);
             let position = (JOURNAL_HEADER_LEN + nth * RECORD_LEN) as u64;
             if code(key, &header, position, fields) != *tag {
-                is_torn = true;
+                lost += 1;
                 continue;
             }
             // Only what was never synced can be torn, and it stands at the end: this is damage, or the pages of an end
             // that was never synced.
-            is_complete &= !is_torn;
+            is_whole &= lost == 0;
             match Record::decode(fields) {
                 Ok(record) => records.push(record),
-                Err(_) => is_complete = false,
+                Err(_) => is_whole = false,
             }
         }
-        Ok(Some((header, records, is_complete)))
+        Ok(Some(JournalRead { header, records, is_whole, lost }))
     }
 }
 

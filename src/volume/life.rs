@@ -35,6 +35,8 @@ use crate::store::{
     Ballast, DirStore, JournalFile, Layout, Store, StoreLock, mend_superblock, read_superblock, write_superblock,
 };
 
+/// What damaged records of the journal may have told.
+const BACK_AGAIN: &str = "a file that was removed or replaced just before the volume last ended may be back";
 /// The note of the session under which a store was last opened.
 const SESSION: &str = "session";
 /// Inodes kept in memory that nobody uses.
@@ -169,9 +171,7 @@ impl Volume {
         let noted = layout.read_small(SESSION)?;
         // Whether neither the machine nor the mount of the file system has ended since the store was last open.
         let same_session = session.is_some() && noted.as_deref() == session.as_ref().map(|session| session.as_bytes());
-        let read = |known| {
-            read_journals(path, id, &index_key, &generations, known).map(|read| Journals { same_session, ..read })
-        };
+        let read = |known| read_journals(path, id, &index_key, &generations, known, same_session);
         let mut journals = read(known)?;
         if !opened.is_new() && !journals.is_complete {
             notes.push("the index did not fit the store and was made anew from the blobs".into());
@@ -221,6 +221,9 @@ impl Volume {
             lock: Mutex::new(None),
         };
         volume.bring_up(&journals, &options.progress, &mut notes)?;
+        if journals.lost_records > 0 && !journals.is_complete {
+            notes.push(format!("{} records of the journal are damaged: {}", journals.lost_records, BACK_AGAIN));
+        }
         if !same_session {
             // Only now: a recovery that is cut short has to verify all of it again.
             note_session(&volume.layout, session.as_deref());
@@ -248,6 +251,9 @@ impl Volume {
         let is_sorted = !journals.is_complete || self.is_sorted()?;
         if is_sorted {
             self.note_sorting();
+        } else {
+            // What recovery has put in is under the policy in force, and the rest is not.
+            self.forget_sorting();
         }
         let totals = self.totals.lock().clone();
         self.quota.set(totals.bytes, totals.media);
@@ -379,18 +385,21 @@ fn read_journals(
     key: &IndexKey,
     generations: &[u64],
     known: Option<u64>,
+    same_session: bool,
 ) -> Result<Journals> {
     let is_complete = known.is_some_and(|known| generations.contains(&known));
-    let mut journals = Journals { is_complete, ..Journals::default() };
+    let mut journals = Journals { is_complete, same_session, ..Journals::default() };
     let mut is_first = true;
     for generation in generations.iter().filter(|g| known.is_none_or(|known| **g >= known)) {
         match Ledger::read(path, id, key, *generation)? {
-            Some((header, records, is_whole)) => {
+            Some(read) => {
                 if is_first {
-                    journals.first_new_blob = header.first_new_blob;
+                    journals.first_new_blob = read.header.first_new_blob;
                 }
-                journals.add(records);
-                journals.is_complete &= is_whole;
+                journals.add(read.records);
+                // Only a power loss tears records.
+                journals.is_complete &= read.is_whole && (read.lost == 0 || !same_session);
+                journals.lost_records += read.lost;
             }
             None => journals.is_complete = false,
         }

@@ -13,9 +13,11 @@ mod check;
 #[cfg(test)]
 mod check_tests;
 mod commit;
+mod contents;
 #[cfg(test)]
 mod crash_tests;
 mod facts;
+mod findings;
 mod flusher;
 mod frames;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod reading;
 mod reaping;
 mod record;
 mod recovery;
+mod repair;
 mod report;
 mod retention;
 mod rewrite;
@@ -53,11 +56,14 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
+#[doc(hidden)]
+pub use record::decode_index_values;
 
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::{BlobKey, IndexKey, Suite, VolumeKey};

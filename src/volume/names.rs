@@ -10,7 +10,7 @@ use super::types::{Attr, DirEntry, FileKind, NewNode, OpenMode, RenameMode};
 use super::{OpenFile, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{Attributes, Link, MAX_LINKS, MAX_NAME_LEN, MAX_TARGET_LEN, Swap, is_name};
-use crate::ids::{BlobId, Ino};
+use crate::ids::{Ascent, BlobId, Ino};
 
 fn name_too_long() -> Error {
     Error::new(Kind::NameTooLong, format!("a name is at most {MAX_NAME_LEN} bytes long"))
@@ -271,7 +271,7 @@ impl Volume {
         state.record.attrs.ctime = self.clock.now();
         self.put_name(&link, ino, kind);
         self.took_name(&link, ino);
-        self.attrs_changed(&inode, &mut state)?;
+        self.names_changed(&inode, &mut state)?;
         let attr = state.record.attr();
         drop(state);
         self.entry_changed(&dir, 0);
@@ -294,6 +294,9 @@ impl Volume {
             return Err(Kind::IsDirectory.into());
         }
         let inode = self.inode(named.ino)?;
+        if inode.state.read().record.attrs.links.len() > 1 {
+            self.leave_name(named.ino)?;
+        }
         self.remove_name(&inode, parent, name, None)?;
         self.entry_changed(&dir, 0);
         drop(names);
@@ -346,7 +349,7 @@ impl Volume {
         state.record.attrs.ctime = self.clock.now();
         self.delete_name(&link, inode.ino);
         self.left_name(&link, inode.ino);
-        self.attrs_changed(inode, &mut state)
+        self.names_changed(inode, &mut state)
     }
 
     /// A removed inode that nobody has open and no kernel knows goes at once.
@@ -377,29 +380,29 @@ impl Volume {
             return Err(Error::new(Kind::Invalid, "a directory cannot be moved into itself"));
         }
         let inode = self.inode(from.ino)?;
-        for moved in [Some(from), target.filter(|_| mode == RenameMode::Exchange)].into_iter().flatten() {
-            self.leave_name(moved.ino)?;
-        }
         let target = match (target, mode) {
             (Some(_), RenameMode::NoReplace) => return Err(Kind::Exists.into()),
             (None, RenameMode::Exchange) => return Err(Kind::NotFound.into()),
+            (Some(to), RenameMode::Exchange | RenameMode::Replace) if to.ino == from.ino => return Ok(()),
             (Some(to), RenameMode::Exchange) => {
                 if to.kind == FileKind::Directory && self.is_within(parent, to.ino)? {
                     return Err(Error::new(Kind::Invalid, "a directory cannot be moved into itself"));
                 }
                 let other = self.inode(to.ino)?;
+                self.leave_name(from.ino)?;
+                self.leave_name(to.ino)?;
                 return self.exchange(
                     Place { inode: &inode, dir: &from_dir, name },
                     Place { inode: &other, dir: &to_dir, name: new_name },
                 );
             }
-            (Some(to), RenameMode::Replace) if to.ino == from.ino => return Ok(()),
             (Some(to), RenameMode::Replace) => {
                 self.check_replaceable(&from, &to)?;
                 Some(to)
             }
             (None, _) => None,
         };
+        self.leave_name(from.ino)?;
         let victim = target.map(|to| self.inode(to.ino)).transpose()?;
         let is_dir = i64::from(from.kind == FileKind::Directory);
         if victim.is_some() {
@@ -424,6 +427,8 @@ impl Volume {
         if let Some(victim) = victim.as_ref().filter(|v| !v.state.read().removed) {
             // Another name keeps it: it may say that it lost this one only after the new holder is durable.
             self.sync_inode(&inode, true)?;
+            // Nor may those come back from which it had taken the name itself.
+            self.settle_victims(victim.ino)?;
             self.remove_name(victim, new_parent, new_name, None)?;
         }
         self.rename_done(&inode, from.kind)?;
@@ -457,7 +462,8 @@ impl Volume {
     }
 
     /// An inode is about to leave a name it has taken over from another: that one must not come back to it, so this one
-    /// has to be durable now. So has the other half of an exchange, of which the next frame of this one does not tell.
+    /// has to be durable now. A content that is being written stays out of that, unless there is no other. So has the other
+    /// half of an exchange, of which the next frame of this one does not tell.
     fn leave_name(&self, ino: Ino) -> Result<()> {
         let inode = self.inode(ino)?;
         let others: Vec<Ino> = {
@@ -472,7 +478,8 @@ impl Volume {
         if !self.has_victims(ino) {
             return Ok(());
         }
-        self.sync_inode(&inode, true)?;
+        let is_new = inode.state.read().record.location.is_none();
+        self.sync_inode(&inode, is_new)?;
         self.settle_victims(ino).map(|_any| ())
     }
 
@@ -499,14 +506,11 @@ impl Volume {
         self.put_name(&new, inode.ino, kind);
         self.took_name(&new, inode.ino);
         self.left_name(&old, inode.ino);
-        self.attrs_changed(inode, &mut state)
+        self.names_changed(inode, &mut state)
     }
 
     /// Exchanges two names. Each of the two blobs tells of both, so that no crash leaves one without a name.
     fn exchange(&self, a: Place<'_>, b: Place<'_>) -> Result<()> {
-        if a.inode.ino == b.inode.ino {
-            return Ok(());
-        }
         let (a_kind, b_kind) = (a.inode.state.read().record.attrs.kind, b.inode.state.read().record.attrs.kind);
         let (a_id, b_id) = (self.next_seq(), self.next_seq());
         let moved = self.move_name(a.inode, a.dir.ino, a.name, exchanged(&b, a_id, &a, b_id));
@@ -527,6 +531,7 @@ impl Volume {
     /// Whether `ino` is `top` or lies below it.
     fn is_within(&self, ino: Ino, top: Ino) -> Result<bool> {
         let mut at = ino;
+        let mut ascent = Ascent::default();
         loop {
             if at == top {
                 return Ok(true);
@@ -535,6 +540,7 @@ impl Volume {
             if above == at {
                 return Ok(false);
             }
+            ascent.step(above)?;
             at = above;
         }
     }

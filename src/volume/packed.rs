@@ -6,7 +6,9 @@ use super::record::{Age, Location, Record};
 use crate::clock::Timestamp;
 use crate::format::attributes::{Attributes, EndRef, Facts, Link};
 use crate::format::codec::{Malformed, Reader, Writer};
-use crate::ids::{BlobId, FileKind, Ino};
+use crate::format::frame::MAX_META_LEN;
+use crate::format::geometry::MAX_FILE_LEN;
+use crate::ids::{BlobId, FileKind, Ino, NUMBER_END};
 
 /// MIME types that are one byte in the index; their places never change. 0 is for all others.
 const MIMES: &[&str] = &[
@@ -146,6 +148,10 @@ fn read_instant(r: &mut Reader<'_>) -> Result<Timestamp, Malformed> {
     Ok(Timestamp { secs, nanos })
 }
 
+fn number(r: &mut Reader<'_>, what: &'static str) -> Result<u64, Malformed> {
+    Some(r.var(what)?).filter(|number| *number < NUMBER_END).ok_or(Malformed(what))
+}
+
 fn small(r: &mut Reader<'_>, what: &'static str) -> Result<u32, Malformed> {
     u32::try_from(r.var(what)?).map_err(|_| Malformed(what))
 }
@@ -163,16 +169,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
     let subdirs = small(&mut r, "subdirectories")?;
     let location = if has(LOCATION) {
         Some(Location {
-            blob: BlobId(r.var("blob id")?),
+            blob: BlobId(number(&mut r, "blob id")?),
             salt: r.array("salt")?,
-            offset: r.var("offset")?,
-            len: small(&mut r, "frame length")?,
-            frame: r.var("frame number")?,
+            offset: number(&mut r, "offset")?,
+            len: Some(small(&mut r, "frame length")?)
+                .filter(|len| *len as usize <= MAX_META_LEN)
+                .ok_or(Malformed("frame length"))?,
+            frame: number(&mut r, "frame number")?,
             tag: r.array("tag")?,
         })
     } else {
         None
     };
+    if len > MAX_FILE_LEN || allocated > MAX_FILE_LEN {
+        return Err(Malformed("length"));
+    }
     let age = if has(AGE) {
         let class = u16::try_from(r.var("class")?).map_err(|_| Malformed("class"))?;
         Some(Age { class, when: read_instant(&mut r)? })
@@ -231,6 +242,7 @@ fn plain(r: &mut Reader<'_>, flags: u64, (len, allocated): (u64, u64)) -> Result
             if has(AS_COMMITTED) { (len, allocated) } else { (r.var("end")?, r.var("end")?) };
         a.end = Some(EndRef { offset, len: end_len, frame, content_len, allocated });
     }
+    a.expect_sound()?;
     if r.is_empty() { Ok(a) } else { Err(Malformed("bytes behind the record")) }
 }
 
@@ -248,22 +260,24 @@ mod tests {
     prop_compose! {
         fn record()(
             times in proptest::array::uniform6(time()),
-            numbers in proptest::array::uniform5(any::<u64>()),
+            numbers in proptest::array::uniform5(0..NUMBER_END),
+            lengths in proptest::array::uniform2(0..=MAX_FILE_LEN),
+            frame_len in 1..=MAX_META_LEN as u32,
             small in proptest::array::uniform5(any::<u32>()),
             choices in any::<[bool; 10]>(),
             name in proptest::collection::vec(any::<u8>(), 1..40),
             mime in prop_oneof![Just("image/jpeg".to_owned()), Just("x/y".to_owned())],
             digest in any::<[u8; 32]>(),
         ) -> Record {
-            let mut a = Attributes::new(Ino(numbers[0] | 1), FileKind::Regular, times[0]);
+            let mut a = Attributes::new(Ino(numbers[0] | 2), FileKind::Regular, times[0]);
             [a.mtime, a.btime, a.atime, a.ctime, a.used] = [times[1], times[2], times[3], times[4], times[0]];
             (a.seq, a.mode, a.uid, a.gid, a.rdev) = (numbers[1], small[0] & 0o7777, small[1], small[2], small[3]);
             let name = name.into_iter().map(|b| if b == 0 || b == b'/' { b'x' } else { b }).collect::<Vec<_>>();
             let name = if name == b"." || name == b".." { b"y".to_vec() } else { name };
-            let link = Link { parent: Ino(numbers[2] | 1), id: numbers[3], name, swapped: None };
+            let link = Link { parent: Ino(numbers[2] | 1), id: numbers[3].max(17), name, swapped: None };
             a.links.push(link.clone());
             if choices[0] {
-                a.links.push(link);
+                a.links.push(Link { parent: Ino(link.parent.0 ^ 2), ..link });
             }
             a.facts = choices[1].then_some(Facts { mime, kind: 3, verdict: 200 });
             a.digest = choices[2].then_some(digest);
@@ -271,13 +285,13 @@ mod tests {
             if choices[4] {
                 a.xattrs.insert(b"user.x".to_vec(), b"y".to_vec());
             }
-            let (len, allocated) = (numbers[4], if choices[5] { numbers[4] } else { numbers[3] });
+            let (len, allocated) = (lengths[0], if choices[5] { lengths[0] } else { lengths[1] });
             let (content_len, charged) = if choices[6] { (len, allocated) } else { (7, 8) };
             a.end = choices[7].then_some(EndRef {
-                offset: numbers[2], len: small[4], frame: numbers[1], content_len, allocated: charged,
+                offset: numbers[2], len: frame_len, frame: numbers[1], content_len, allocated: charged,
             });
             let location = choices[8].then_some(Location {
-                blob: BlobId(numbers[0]), salt: [3; 24], offset: numbers[1], len: small[4], frame: numbers[2], tag: [9; 8],
+                blob: BlobId(numbers[0]), salt: [3; 24], offset: numbers[1], len: frame_len, frame: numbers[2], tag: [9; 8],
             });
             let age = choices[9].then_some(Age { class: u16::MAX, when: times[5] });
             Record { attrs: a, location, len, allocated, subdirs: small[3], age }

@@ -101,22 +101,41 @@ fn open(sealed: &[u8], key: &BlobKey, volume: VolumeId) -> Option<InForce> {
     let mut bytes = body.to_vec();
     key.open(nonce, &bound_to(volume), &mut bytes, tag).ok()?;
     let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+    validate(&kept.policy).ok()?;
     Some(InForce::new(kept.policy, kept.used_since, false))
 }
 
-/// Reads the policy; notes say what was wrong with a copy. With no whole copy one stands in under
-/// which nothing expires.
-pub(super) fn read(layout: &Layout, key: &BlobKey, volume: VolumeId) -> Result<(InForce, Vec<String>)> {
-    let mut notes = Vec::new();
+/// Whether each copy of the policy is whole, and what the first whole one says.
+fn read_copies(layout: &Layout, key: &BlobKey, volume: VolumeId) -> Result<(Option<InForce>, Vec<&'static str>)> {
+    let (mut force, mut bad) = (None, Vec::new());
     for name in FILES {
-        let found = layout.read_small(name)?.and_then(|bytes| open(&bytes, key, volume));
-        match found {
-            Some(force) => return Ok((force, notes)),
-            None => notes.push(format!("the copy `{name}` of the policy is missing or damaged")),
+        match layout.read_small(name) {
+            Err(e) if e.kind() != Kind::Damaged => return Err(e),
+            found => match found.ok().flatten().and_then(|bytes| open(&bytes, key, volume)) {
+                Some(found) => force = force.or(Some(found)),
+                None => bad.push(name),
+            },
         }
     }
-    tracing::warn!("{LOST}");
-    Ok((InForce::stand_in(), notes))
+    Ok((force, bad))
+}
+
+/// Reads the policy; notes say what was wrong with a copy, which is written again from the other. With no whole copy one
+/// stands in under which nothing expires.
+pub(super) fn read(layout: &Layout, key: &BlobKey, volume: VolumeId) -> Result<(InForce, Vec<String>)> {
+    let (force, bad) = read_copies(layout, key, volume)?;
+    let notes = bad.iter().map(|name| format!("the copy `{name}` of the policy is missing or damaged")).collect();
+    let Some(force) = force else {
+        tracing::warn!("{LOST}");
+        return Ok((InForce::stand_in(), notes));
+    };
+    if !bad.is_empty()
+        && let Err(e) = write(layout, key, volume, &force)
+    {
+        // One copy suffices, and a full disk must not keep a volume from opening.
+        tracing::warn!("a damaged copy of the policy could not be written again: {e}");
+    }
+    Ok((force, notes))
 }
 
 /// Refuses a policy that makes no sense.
@@ -147,6 +166,17 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
 }
 
 impl Volume {
+    /// The copies of the policy that are not whole.
+    pub(super) fn bad_policies(&self) -> Result<Vec<&'static str>> {
+        Ok(read_copies(&self.layout, &self.policy_key, self.id)?.1)
+    }
+
+    /// Writes both copies of the policy in force again.
+    pub(super) fn rewrite_policy(&self) -> Result<()> {
+        let _one = self.policy_change.lock();
+        write(&self.layout, &self.policy_key, self.id, &self.in_force())
+    }
+
     /// The policy that holds now.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
@@ -167,13 +197,23 @@ impl Volume {
         let _one = self.policy_change.lock();
         let new = self.in_force().followed_by(policy, self.clock.now());
         write(&self.layout, &self.policy_key, self.id, &new)?;
-        let old = std::mem::replace(&mut *self.policy.write(), new.clone());
-        if new.sorting() == old.sorting() { Ok(()) } else { self.reclass_all() }
+        let is_sorted = new.sorting() == self.in_force().sorting();
+        if !is_sorted {
+            // Before the first record is put in under the new rules.
+            self.forget_sorting();
+        }
+        *self.policy.write() = new;
+        if is_sorted { Ok(()) } else { self.reclass_all() }
     }
 
     /// Whether the index is sorted under the policy in force: a crash may have come between, or another file of it.
     pub(super) fn is_sorted(&self) -> Result<bool> {
         Ok(self.index.get(Table::Meta, &schema::meta(SORTED))?.is_some_and(|found| found == self.in_force().sorting()))
+    }
+
+    /// The index is sorted under no policy: its records are on the way from one to another.
+    pub(super) fn forget_sorting(&self) {
+        self.index.delete(Table::Meta, &schema::meta(SORTED));
     }
 
     /// The index is sorted under the policy in force.

@@ -92,7 +92,7 @@ impl Volume {
 
     /// Publishes a closed file, unless it was opened again or published meanwhile; says whether it did.
     pub(super) fn publish_closed(&self, inode: &Arc<Inode>, state: &mut State) -> bool {
-        let is_waiting = state.writers == 0 && state.writer.is_some();
+        let is_waiting = state.has_unpublished();
         if is_waiting {
             self.publish(inode, state);
         }

@@ -1,10 +1,10 @@
 //! What the index holds of an inode: its attributes, where its blob's newest frame lies, and what was counted of it.
 
 use crate::clock::Timestamp;
-use crate::format::attributes::Attributes;
+use crate::format::attributes::{Attributes, FIRST_LINK};
 use crate::format::codec::{Malformed, Reader, Writer};
 use crate::format::frame::{FRAME_OVERHEAD, TRAILER_LEN};
-use crate::ids::{BlobId, FileKind, Ino};
+use crate::ids::{BlobId, FileKind, Ino, NUMBER_END};
 
 use super::packed;
 use super::types::Attr;
@@ -99,7 +99,7 @@ impl Record {
             kind: a.kind,
             mode: a.mode,
             nlink: if a.kind == FileKind::Directory && (names > 0 || a.ino == Ino::ROOT) {
-                2 + self.subdirs
+                self.subdirs.saturating_add(2)
             } else {
                 names
             },
@@ -152,6 +152,9 @@ impl Named {
     pub fn decode(bytes: &[u8]) -> Result<(Named, &[u8]), Malformed> {
         let mut r = Reader::new(bytes);
         let (ino, link) = (Ino(r.var("inode")?), r.var("link id")?);
+        if ino.0 >= NUMBER_END || !(FIRST_LINK..NUMBER_END).contains(&link) {
+            return Err(Malformed("number of a name"));
+        }
         let kind = FileKind::from_code(r.u8("kind")?).ok_or(Malformed("kind"))?;
         Ok((Named { ino, link, kind }, r.rest()))
     }
@@ -228,6 +231,18 @@ impl Totals {
             _ => add(&mut self.others, 1),
         }
     }
+}
+
+/// Reads bytes as each kind of value the index has; for who tries arbitrary ones.
+#[doc(hidden)]
+#[must_use]
+pub fn decode_index_values(bytes: &[u8]) -> [bool; 3] {
+    let record = Record::decode(bytes);
+    if let Ok(record) = &record {
+        let _shown = record.attr();
+        debug_assert_eq!(Record::decode(&record.encode()).as_ref(), Ok(record));
+    }
+    [record.is_ok(), Named::decode(bytes).is_ok(), Totals::decode(bytes).is_ok()]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Volume;
 use super::aging::{age_start, has_prefixes, secs};
-use super::inode::Inode;
+use super::inode::{Inode, State};
 use super::record::Record;
 use super::types::{AgeBy, Expired, FileKind, Policy, PurgeReport, RetentionRule, Selector};
 use crate::clock::Timestamp;
@@ -106,15 +106,21 @@ impl Volume {
     }
 
     fn remove_expired_once(&self, ino: Ino) -> Result<()> {
+        self.remove_medium(ino, |state| match self.is_expired(state) {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::NotExpired,
+                format!("medium {} is held, within its retention, or open for writing", self.own_id(ino)),
+            )),
+        })
+    }
+
+    /// Removes a medium with all its names unless `may_go` refuses at this moment.
+    pub(super) fn remove_medium(&self, ino: Ino, may_go: impl Fn(&State) -> Result<()>) -> Result<()> {
         let names = self.names.lock();
         let inode = self.inode(ino)?;
         let mut state = inode.state.write();
-        if !self.is_expired(&state) {
-            return Err(Error::new(
-                Kind::NotExpired,
-                format!("medium {} is held, within its retention, or open for writing", self.own_id(ino)),
-            ));
-        }
+        may_go(&state)?;
         self.store.latch().pass()?;
         let links = state.record.attrs.links.clone();
         self.drop_inode(&inode, &mut state, None)?;

@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Volume;
+use super::findings::{CheckReport, Fault, Finding};
 use super::inode::State;
 use super::tracking::Retired;
 use super::truth::{self, Keys, Truth};
-use super::types::CheckReport;
 use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Ino};
 
 /// After how long a suspect is looked at again before it is called a stray.
-const SECOND_LOOK: Duration = Duration::from_millis(200);
+pub(super) const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 impl Volume {
     /// Notes those of `blobs` that nothing leads to. They were listed when `begun` was the next number.
@@ -36,20 +36,31 @@ impl Volume {
         suspects.sort_unstable();
         for id in suspects {
             if let Some(problem) = self.stray(id, begun)? {
-                Volume::note(report, Some(id), None, None, problem);
+                let finding = Finding::new(Fault::Stray, problem);
+                Volume::note(report, Finding { blob: Some(id.to_string()), ..finding });
             }
         }
         Ok(())
     }
 
     /// What is wrong with a blob, if nothing leads to it now.
-    fn stray(&self, id: BlobId, begun: u64) -> Result<Option<String>> {
+    pub(super) fn stray(&self, id: BlobId, begun: u64) -> Result<Option<String>> {
         if (begun..self.tracking.next_blob.load(Ordering::Acquire)).contains(&id.0) {
             return Ok(None);
         }
         // While it is held, no blob is removed, and none is on its way from the list of those that may go.
         let _no_removal = self.tracking.reaping.lock();
-        let Some(blob) = self.store.open(id)? else { return Ok(None) };
+        self.stray_now(id)
+    }
+
+    /// The same while the caller keeps blobs from being removed.
+    pub(super) fn stray_now(&self, id: BlobId) -> Result<Option<String>> {
+        let blob = match self.store.open(id) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == Kind::Damaged => return Ok(Some(e.to_string())),
+            Err(e) => return Err(e),
+        };
         let said = truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob);
         if let Ok(Some(truth)) = &said
             && self.is_blob_of(id, truth.record.attrs.ino)?

@@ -274,10 +274,11 @@ impl Volume {
         Ok(())
     }
 
-    /// Whether an inode has taken over a name whose former holder could still come back.
+    /// Whether an inode has taken over a name whose former holder could still come back: one of which nothing was ever
+    /// committed could not.
     pub(super) fn has_victims(&self, by: Ino) -> bool {
         let retired = self.tracking.retired.lock();
-        retired.iter().any(|entry| matches!(entry, Retired::Superseded { by: b, .. } if *b == by))
+        retired.iter().any(|entry| matches!(entry, Retired::Superseded { by: b, blob: Some(_), .. } if *b == by))
     }
 
     /// The inodes whose names this one has taken over must not come back from now on, wherever it goes; says whether there

@@ -1,19 +1,22 @@
 //! Reading the truth from a blob: its newest whole attribute frame.
 
+use std::collections::VecDeque;
 use std::io::IoSliceMut;
 
+use super::contents::Contents;
 use super::frames::BlobCipher;
 use super::record::{Location, Record};
 use crate::crypto::{Suite, VolumeKey};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::Attributes;
-use crate::format::content::{Content, Place};
 use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, HEADER_LEN, Head, TRAILER_LEN, decode_trailer};
 use crate::ids::VolumeId;
 use crate::store::Blob;
 
 /// Bytes read from the end of a blob in the hope that its newest frame lies in them.
 const TAIL_LEN: u64 = 4096;
+/// The most states of a blob that are looked at, from the newest on.
+const MAX_STATES: usize = 65_536;
 
 /// What a blob says.
 pub(super) struct Truth {
@@ -66,42 +69,26 @@ fn truth_of(attrs: Attributes, at: Location, len: u64) -> Truth {
 /// authentic. Reads the whole content.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`]; `Damaged` when the states of the blob name more frames than it can have.
 pub(super) fn read_whole(keys: Keys<'_>, blob: &dyn Blob) -> Result<Option<Truth>> {
     let len = blob.len()?;
     let cipher = BlobCipher::read(keys.key, keys.suite, keys.volume, blob)?;
-    let mut found = all_from_front(&cipher, blob, len)?;
-    if let Some(last) = from_tail(&cipher, blob, len)?
-        && found.last().is_none_or(|(_, at)| at.offset < last.1.offset)
+    let places = attributes_from_front(blob, len)?;
+    let mut contents = Contents::new(len);
+    if let Some((attrs, at)) = from_tail(&cipher, blob, len)?
+        && places.back().is_none_or(|place| place.offset < at.offset)
+        && contents.are_whole(&cipher, blob, &attrs)?
     {
-        found.push(last);
+        return Ok(Some(truth_of(attrs, at, len)));
     }
-    for (attrs, at) in found.into_iter().rev() {
-        if is_whole(&cipher, blob, &attrs)? {
+    for place in places.iter().rev() {
+        if let Some((attrs, at)) = place.open(&cipher, blob)?
+            && contents.are_whole(&cipher, blob, &attrs)?
+        {
             return Ok(Some(truth_of(attrs, at, len)));
         }
     }
     Ok(None)
-}
-
-/// Whether all frames of a content can be opened.
-fn is_whole(cipher: &BlobCipher, blob: &dyn Blob, attrs: &Attributes) -> Result<bool> {
-    let Some(end) = attrs.end else { return Ok(true) };
-    let content = match cipher.read_meta(blob, end.offset, end.len, end.frame, FrameKind::End) {
-        Err(e) if e.kind() == Kind::Damaged => return Ok(false),
-        other => Content::decode(&other?.0, end.offset, end.frame),
-    };
-    let Ok(content) = content else { return Ok(false) };
-    for run in content.map.runs() {
-        for chunk in run.first..run.first + run.count {
-            let Some(Place::Stored { offset, frame }) = content.map.find(chunk) else { continue };
-            match cipher.read_chunk(blob, offset, frame, chunk) {
-                Err(e) if e.kind() == Kind::Damaged => return Ok(false),
-                other => other?,
-            };
-        }
-    }
-    Ok(true)
 }
 
 /// Whether a blob ends as one does whose last commit was written to its end.
@@ -178,29 +165,51 @@ fn open_attributes(cipher: &BlobCipher, frame: Vec<u8>, offset: u64) -> Option<(
 
 /// Hops from head to head; the last attribute frame that is whole counts.
 fn from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Option<(Attributes, Location)>> {
-    Ok(all_from_front(cipher, blob, len)?.pop())
+    for place in attributes_from_front(blob, len)?.iter().rev() {
+        if let Some(found) = place.open(cipher, blob)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
-/// Hops from head to head; gives the attribute frames that are whole, in order.
-fn all_from_front(cipher: &BlobCipher, blob: &dyn Blob, len: u64) -> Result<Vec<(Attributes, Location)>> {
+/// Where an attribute frame may be.
+struct Place {
+    offset: u64,
+    len: usize,
+}
+
+impl Place {
+    /// The attributes there, when the frame is whole.
+    fn open(&self, cipher: &BlobCipher, blob: &dyn Blob) -> Result<Option<(Attributes, Location)>> {
+        let mut frame = vec![0; self.len];
+        if blob.read_at(&mut [IoSliceMut::new(&mut frame)], self.offset)? < frame.len() {
+            return Ok(None);
+        }
+        Ok(open_attributes(cipher, frame, self.offset))
+    }
+}
+
+/// Hops from head to head; gives the places of the newest [`MAX_STATES`] attribute frames, in order.
+fn attributes_from_front(blob: &dyn Blob, len: u64) -> Result<VecDeque<Place>> {
     let mut offset = HEADER_LEN as u64;
-    let mut found = Vec::new();
+    let mut found = VecDeque::new();
     while offset < len {
         let mut bytes = [0; HEAD_LEN];
         if blob.read_at(&mut [IoSliceMut::new(&mut bytes)], offset)? < HEAD_LEN {
             break;
         }
         let Ok(head) = Head::decode(&bytes) else { break };
-        let mut next = offset + head.frame_len();
+        let frame_len = head.frame_len();
         if head.kind == FrameKind::Attributes {
-            let mut frame = vec![0; usize::try_from(head.frame_len()).unwrap_or_default()];
-            if blob.read_at(&mut [IoSliceMut::new(&mut frame)], offset)? < frame.len() {
-                break;
+            if found.len() == MAX_STATES {
+                found.pop_front();
             }
-            found.extend(open_attributes(cipher, frame, offset));
-            next += TRAILER_LEN as u64;
+            // At most MAX_META_LEN and what a frame adds.
+            found.push_back(Place { offset, len: usize::try_from(frame_len).unwrap_or_default() });
+            offset += TRAILER_LEN as u64;
         }
-        offset = next;
+        offset += frame_len;
     }
     Ok(found)
 }
@@ -214,6 +223,7 @@ pub(super) fn no_attributes(blob: &dyn Blob) -> Error {
 mod tests {
     use super::*;
     use crate::crypto::KeySource;
+    use crate::format::content::Content;
     use crate::ids::BlobId;
     use crate::store::{DirStore, Store};
 

@@ -322,30 +322,6 @@ pub struct Status {
     pub recovery: Vec<String>,
 }
 
-/// One finding of `check`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Blob id, when one is concerned.
-    pub blob: Option<String>,
-    /// Media id and path, when they are known.
-    pub medium: Option<String>,
-    /// Chunk number, when one is concerned.
-    pub chunk: Option<u64>,
-    /// What is wrong, and what to do.
-    pub problem: String,
-}
-
-/// What `check` found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CheckReport {
-    /// Blobs looked at.
-    pub blobs: u64,
-    /// Bytes read and verified.
-    pub bytes: u64,
-    /// What is wrong; empty when clean.
-    pub findings: Vec<Finding>,
-}
-
 /// What `expired purge` did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PurgeReport {

@@ -79,7 +79,7 @@ impl Volume {
     /// # Errors
     /// `NoAttribute`, `NotFound`; `Damaged` where the bytes have to be read for it.
     pub fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        if name.starts_with(OURS) || name == MIME {
+        if name.starts_with(OURS) || (name == MIME && self.is_regular(ino)?) {
             return self.computed(ino, name);
         }
         self.inode(ino)?.state.read().record.attrs.xattrs.get(name).cloned().ok_or_else(|| absent(name))
@@ -159,19 +159,26 @@ impl Volume {
         }
         require_namespace(name)?;
         match name {
-            HOLD => return self.hold(ino, is_yes(value)?),
-            RETENTION => return self.set_medium_retention(ino, Some(parse_keep(value)?)),
-            MIME if self.is_regular(ino)? => return self.set_mime(ino, Some(value)),
+            HOLD => {
+                let held = is_yes(value)?;
+                self.expect_mode(ino, name, mode)?;
+                return self.hold(ino, held);
+            }
+            RETENTION => {
+                let keep = parse_keep(value)?;
+                self.expect_mode(ino, name, mode)?;
+                return self.set_medium_retention(ino, Some(keep));
+            }
+            MIME if self.is_regular(ino)? => {
+                self.expect_mode(ino, name, mode)?;
+                return self.set_mime(ino, Some(value));
+            }
             _ if name.starts_with(OURS) => return self.set_again(ino, name, value),
             _ => {}
         }
         self.change_xattr(ino, name.len() + value.len(), |xattrs| {
             let old = xattrs.get(name).map(Vec::len);
-            match (mode, old) {
-                (XattrMode::Create, Some(_)) => return Err(Kind::Exists.into()),
-                (XattrMode::Replace, None) => return Err(none()),
-                _ => {}
-            }
+            allows(mode, old.is_some())?;
             let total: usize = xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
             if total + name.len() + value.len() - old.unwrap_or(0) > MAX_XATTRS_LEN {
                 return Err(Error::new(
@@ -182,6 +189,14 @@ impl Volume {
             xattrs.insert(name.to_vec(), value.to_vec());
             Ok(())
         })
+    }
+
+    /// Refuses an attribute that is kept in a field of its own as `mode` says. It is set when it is listed.
+    fn expect_mode(&self, ino: Ino, name: &[u8], mode: XattrMode) -> Result<()> {
+        if mode == XattrMode::Any {
+            return Ok(());
+        }
+        allows(mode, self.list_xattr(ino)?.iter().any(|n| n == name))
     }
 
     fn is_regular(&self, ino: Ino) -> Result<bool> {
@@ -262,6 +277,15 @@ impl Volume {
             _ => {}
         }
         self.change_xattr(ino, 0, |xattrs| xattrs.remove(name).map(|_| ()).ok_or_else(|| absent(name)))
+    }
+}
+
+/// Refuses to create what is set, and to replace what is not.
+fn allows(mode: XattrMode, is_set: bool) -> Result<()> {
+    match (mode, is_set) {
+        (XattrMode::Create, true) => Err(Kind::Exists.into()),
+        (XattrMode::Replace, false) => Err(none()),
+        _ => Ok(()),
     }
 }
 

@@ -1,63 +1,12 @@
 //! mmap(2), shared and private.
 
+use rustix::mm::MapFlags;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::ptr;
-
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
 use crate::support::ground::Ground;
+use crate::support::mapping::Mapping;
 use crate::support::patterns::{assert_same, bytes};
-
-/// A mapped range of a file, unmapped when dropped.
-struct Mapping {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(file: &File, len: usize, flags: MapFlags) -> Mapping {
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        #[expect(unsafe_code, reason = "mapping memory is unsafe by nature")]
-        // SAFETY: the kernel chooses the address, and the range is touched only through this value, within `len`.
-        let start = unsafe { mmap(ptr::null_mut(), len, prot, flags, file, 0) }.expect("mmap");
-        Mapping { start: start.cast(), len }
-    }
-
-    fn read(&self, at: usize, len: usize) -> Vec<u8> {
-        assert!(at + len <= self.len);
-        let mut copy = vec![0; len];
-        #[expect(unsafe_code, reason = "reading mapped memory, which another handle may change")]
-        // SAFETY: the range lies in the mapping, and a copy of it is all that leaves.
-        unsafe {
-            ptr::copy_nonoverlapping(self.start.add(at), copy.as_mut_ptr(), len);
-        }
-        copy
-    }
-
-    fn write(&self, at: usize, content: &[u8]) {
-        assert!(at + content.len() <= self.len);
-        #[expect(unsafe_code, reason = "writing mapped memory")]
-        // SAFETY: the range lies in the mapping, and no reference into it exists.
-        unsafe {
-            ptr::copy_nonoverlapping(content.as_ptr(), self.start.add(at), content.len());
-        }
-    }
-
-    fn sync(&self) {
-        #[expect(unsafe_code, reason = "msync takes a raw range")]
-        // SAFETY: the range is the mapping.
-        unsafe { msync(self.start.cast(), self.len, MsyncFlags::SYNC) }.expect("msync");
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "munmap takes a raw range")]
-        // SAFETY: the range was mapped by `new` and is used no more.
-        let _ = unsafe { munmap(self.start.cast(), self.len) };
-    }
-}
 
 fn open_with(ground: &Ground, content: &[u8]) -> File {
     fs::write(ground.path("file"), content).unwrap();
@@ -78,7 +27,7 @@ fn a_shared_mapping_reaches_the_file() {
     let mut read = vec![0; model.len()];
     file.read_exact_at(&mut read, 0).unwrap();
     assert_same(&read, &model, "read(2) sees what the mapping has written");
-    mapping.sync();
+    mapping.sync().unwrap();
     drop((mapping, file));
     ground.remount();
     assert_same(&fs::read(ground.path("file")).unwrap(), &model, "after a remount");

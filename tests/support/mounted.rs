@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -40,25 +40,40 @@ impl Mounted {
 
     /// The same with further options before the store.
     pub fn start_with(place: &Place, options: &[&str]) -> Mounted {
+        Mounted::start_prepared(place, options, |_| {})
+    }
+
+    /// The same with a process that `prepare` has done something to.
+    pub fn start_prepared(place: &Place, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Mounted {
+        Mounted::launch(place, options, prepare, LIFETIME)
+    }
+
+    /// Mounts the volume of `place` for a test that takes longer than others.
+    pub fn start_to_live(place: &Place, lifetime: Duration) -> Mounted {
+        Mounted::launch(place, &[], |_| {}, lifetime)
+    }
+
+    fn launch(place: &Place, options: &[&str], prepare: impl FnOnce(&mut Command), lifetime: Duration) -> Mounted {
         let log = place.path("daemon.log");
         let sink = File::options().create(true).append(true).open(&log).expect("the daemon's log");
         let (key, store, mnt) = (place.key(), place.store(), place.mnt());
-        let child = wamedia()
+        let mut command = wamedia();
+        command
             .args(["mount", "--key-file", text(&key)])
             .args(options)
             .args([&store, &mnt])
             .stdin(Stdio::null())
             .stdout(sink.try_clone().expect("a second handle of the log"))
-            .stderr(sink)
-            .spawn()
-            .expect("the built binary starts");
+            .stderr(sink);
+        prepare(&mut command);
+        let child = command.spawn().expect("the built binary starts");
         let pid = child.id();
         let child = Arc::new(Mutex::new(child));
         let (end_of_watch, watch) = mpsc::channel();
         let (watched, watched_mnt) = (Arc::clone(&child), mnt.clone());
         thread::spawn(move || {
-            if watch.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("\n  !!! the daemon {pid} has lived for {LIFETIME:?}: killing it\n"));
+            if watch.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("\n  !!! the daemon {pid} has lived for {lifetime:?}: killing it\n"));
                 let _ = watched.lock().expect("child").kill();
                 let _ = unmount(&watched_mnt, ABORT);
             }
@@ -128,6 +143,11 @@ impl Mounted {
     /// Kills the daemon with SIGKILL, reaps it, and takes its dead mount away.
     pub fn kill(self) {
         self.kill_now();
+        self.clear_dead_mount();
+    }
+
+    /// Takes the dead mount of a killed daemon away.
+    pub fn clear(self) {
         self.clear_dead_mount();
     }
 

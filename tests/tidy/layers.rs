@@ -8,16 +8,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ids", &["error", "clock"]),
     ("error", &["ids", "clock"]),
     ("clock", &["ids", "error"]),
+    ("own_file", &["error"]),
     ("crypto", &["ids", "error", "clock", "format"]),
     ("format", &["ids", "error", "clock", "crypto"]),
-    ("store", &["ids", "error", "clock", "crypto", "format"]),
-    ("index", &["ids", "error", "clock", "format"]),
+    ("store", &["ids", "error", "clock", "crypto", "format", "own_file"]),
+    ("index", &["ids", "error", "clock", "format", "own_file"]),
     ("media", &["ids", "error", "clock"]),
     ("volume", &["ids", "error", "clock", "crypto", "format", "store", "index", "media"]),
     ("fs", &["ids", "error", "clock", "volume"]),
     ("node", &["ids", "error", "clock", "volume"]),
     ("control", &["ids", "error", "clock", "volume"]),
-    ("cli", &["ids", "error", "clock", "crypto", "store", "index", "media", "volume", "fs", "node", "control"]),
+    (
+        "cli",
+        &["ids", "error", "clock", "own_file", "crypto", "store", "index", "media", "volume", "fs", "node", "control"],
+    ),
 ];
 
 /// A crate, the modules that may name it, and what to do instead.
@@ -44,8 +48,8 @@ const WORDS: &[(&str, &[&str], &str)] = &[
 ];
 
 const NOT_FORMAT: &[&str] = &[
-    "lib", "main", "ids", "error", "clock", "crypto", "store", "index", "media", "volume", "fs", "node", "control",
-    "cli",
+    "lib", "main", "ids", "error", "clock", "own_file", "crypto", "store", "index", "media", "volume", "fs", "node",
+    "control", "cli",
 ];
 
 /// Modules that speak of failures by their kind alone. The others meet errno because they make system calls themselves.

@@ -92,7 +92,10 @@ pub struct Status {
 /// `check`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  wamedia check /var/lib/wamedia/store\n  wamedia check --read-all --json /srv/whatsappMedia"
+    after_help = "--repair deletes nothing: what cannot be mended lies below quarantine/ in the store afterwards, at the place that \
+the report names. A medium with damaged chunks stays, readable where it is whole, unless --move-damaged is given. What needs the \
+index made anew is mended on an unmounted volume only. Exit code 0: clean, or all mended or moved; 5: something is wrong still.\n\n\
+Example:\n  wamedia check /var/lib/wamedia/store\n  wamedia check --read-all --json /srv/whatsappMedia\n  wamedia check --read-all --repair /var/lib/wamedia/store"
 )]
 pub struct Check {
     /// The volume.
@@ -101,6 +104,12 @@ pub struct Check {
     /// Read and verify every byte
     #[arg(long)]
     pub read_all: bool,
+    /// Mend what can be mended, and move the rest to a place in the store
+    #[arg(long)]
+    pub repair: bool,
+    /// Move media with damaged chunks away as well
+    #[arg(long, requires = "repair")]
+    pub move_damaged: bool,
     /// Form of the result.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -14,6 +14,7 @@ use crate::cli::{output, session};
 use crate::crypto::{KeySource, MAX_SLOTS, Suite, VolumeKey};
 use crate::crypto::{Slot, Superblock};
 use crate::error::{Error, Kind, Result};
+use crate::own_file;
 use crate::store;
 
 /// Locked while key slots are read, changed and written back. Not the store's lock, which a daemon holds.
@@ -111,7 +112,7 @@ fn modify(
 
 fn lock(store: &Path) -> Result<File> {
     let path = store.join(LOCK_NAME);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = own_file::open(&path, File::options().create(true).truncate(false).write(true));
     let file = file.map_err(|e| Error::io(format!("cannot lock the key slots ({})", path.display()), e))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

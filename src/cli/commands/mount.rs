@@ -57,7 +57,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
             Side::Daemon(ready) => ready,
         },
     };
-    daemon::serve(&service, ready, log)?;
+    daemon::serve(service, ready, log)?;
     Ok(Exit::Success)
 }
 

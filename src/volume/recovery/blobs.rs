@@ -50,7 +50,15 @@ impl Recovery<'_> {
     /// Looks at a blob; `ino` is the inode that it is thought to be of.
     pub(super) fn look_at(&mut self, id: BlobId, ino: Option<Ino>) -> Result<Found> {
         self.next_blob = self.next_blob.max(id.0 + 1);
-        let Some(blob) = self.volume.store.open(id)? else { return Ok(Found::Nothing) };
+        let blob = match self.volume.store.open(id) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(Found::Nothing),
+            Err(e) if e.kind() == Kind::Damaged => {
+                self.notes.push(e.to_string());
+                return Ok(Found::Damaged);
+            }
+            Err(e) => return Err(e),
+        };
         let keys = self.volume.keys();
         let mut found = truth::read(keys, &*blob);
         let of = found.as_ref().ok().and_then(|truth| truth.as_ref()).map(|truth| truth.record.attrs.ino).or(ino);

@@ -10,6 +10,7 @@ mod catch_up;
 mod nameless;
 mod names;
 mod rebuild;
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -46,6 +47,8 @@ pub(super) struct Journals {
     pub dropped: HashSet<BlobId>,
     /// Blobs from here on may be unknown to the index.
     pub first_new_blob: u64,
+    /// Records that are damaged, or torn.
+    pub lost_records: u64,
     /// Whether all are there that the index needs to catch up.
     pub is_complete: bool,
     /// Whether everything that was written before is in the files, since neither the machine nor the mount of the file
@@ -85,6 +88,10 @@ struct Recovery<'a> {
     subdirs: HashMap<Ino, i64>,
     /// Directories that entries name as their parent and that have not been seen.
     missing: HashSet<Ino>,
+    /// Inodes that entries name as their parent and that are no directories.
+    no_directories: HashSet<Ino>,
+    /// Directories that were put in.
+    directories: Vec<Ino>,
     /// Inodes whose names others have.
     nameless: Vec<Record>,
     /// Whether the index is made anew.
@@ -144,6 +151,8 @@ impl<'a> Recovery<'a> {
             durable_seq: number(&volume.index, DURABLE)?.unwrap_or(0),
             subdirs: HashMap::new(),
             missing: HashSet::new(),
+            no_directories: HashSet::new(),
+            directories: Vec::new(),
             nameless: Vec::new(),
             is_rebuild: false,
             settled: Vec::new(),
@@ -178,6 +187,9 @@ impl<'a> Recovery<'a> {
                 self.make_lost(ino)?;
             }
         }
+        self.straighten()?;
+        self.settle_nameless()?;
+        self.expect_numbers_left()?;
         for (ino, by) in std::mem::take(&mut self.subdirs) {
             if by != 0
                 && let Some(old) = volume.read_record(ino)?

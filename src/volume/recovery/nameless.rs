@@ -13,24 +13,36 @@ impl Recovery<'_> {
     /// Settles the inodes whose names others have: a name may be free again by now; what the journal says is gone goes;
     /// what is left had been renamed when its old name was given away, and the renaming was lost.
     pub(super) fn settle_nameless(&mut self) -> Result<()> {
-        let mut waiting = std::mem::take(&mut self.nameless);
-        waiting.sort_unstable_by_key(|record| record.attrs.seq);
-        for record in waiting {
-            self.put_in(record)?;
-        }
-        for record in std::mem::take(&mut self.nameless) {
-            let ino = record.attrs.ino;
-            if self.journals.superseded.contains(&ino) || self.journals.removed.contains_key(&ino) {
-                self.gone.extend(record.location.map(|at| at.blob));
-                continue;
+        // Whoever comes to lost+found may take a name from one that has it there.
+        while !self.nameless.is_empty() {
+            let mut waiting = std::mem::take(&mut self.nameless);
+            waiting.sort_unstable_by_key(|record| record.attrs.seq);
+            for record in waiting {
+                let ino = record.attrs.ino;
+                if self.journals.removed.contains_key(&ino) && self.volume.is_empty_dir(ino)? {
+                    self.gone.extend(record.location.map(|at| at.blob));
+                    continue;
+                }
+                self.put_in(record)?;
             }
-            let name = lost_name(&record);
-            let shown = String::from_utf8_lossy(&name).into_owned();
-            self.notes.push(format!("inode {ino} lost its name to another one; it is lost+found/{shown}"));
-            let top = self.lost_found()?;
-            self.put_under(record, top, name)?;
+            for record in std::mem::take(&mut self.nameless) {
+                self.settle_one(record)?;
+            }
         }
         Ok(())
+    }
+
+    fn settle_one(&mut self, record: Record) -> Result<()> {
+        let ino = record.attrs.ino;
+        if self.journals.superseded.contains(&ino) || self.journals.removed.contains_key(&ino) {
+            self.gone.extend(record.location.map(|at| at.blob));
+            return Ok(());
+        }
+        let name = lost_name(&record);
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        self.notes.push(format!("inode {ino} lost its name to another one; it is lost+found/{shown}"));
+        let top = self.lost_found()?;
+        self.put_under(record, top, name)
     }
 
     /// Makes a directory that was lost, under `lost+found`, so that what lies in it can be reached.
@@ -40,7 +52,7 @@ impl Recovery<'_> {
         self.make_dir(ino, top, ino.to_string().into_bytes())
     }
 
-    fn lost_found(&mut self) -> Result<Ino> {
+    pub(super) fn lost_found(&mut self) -> Result<Ino> {
         match self.volume.read_name(Ino::ROOT, LOST_FOUND)? {
             Some(named) if named.kind == FileKind::Directory => Ok(named.ino),
             _ => {
@@ -60,7 +72,7 @@ impl Recovery<'_> {
 }
 
 /// The inode's number and its old name.
-fn lost_name(record: &Record) -> Vec<u8> {
+pub(super) fn lost_name(record: &Record) -> Vec<u8> {
     let mut name = record.attrs.ino.to_string().into_bytes();
     if let Some(link) = record.attrs.links.first() {
         name.push(b'_');

@@ -43,13 +43,15 @@ impl Recovery<'_> {
         let mut claims = record.attrs.links.clone();
         while let Some(link) = claims.pop() {
             match self.volume.read_name(link.parent, &link.name)? {
-                Some(other) if other.ino != ino && other.link > link.id => {
+                // Of two claims that are alike one has to be the later, too.
+                Some(other) if other.ino != ino && (other.link, other.ino) > (link.id, ino) => {
                     claims.extend(self.moved_by(other.ino, &link, ino)?);
                 }
                 Some(other) if other.ino != ino => {
                     losers.push(other.ino);
                     links.push(link);
                 }
+                _ if links.iter().any(|other| other.parent == link.parent && other.name == link.name) => {}
                 _ => links.push(link),
             }
         }
@@ -65,12 +67,21 @@ impl Recovery<'_> {
         }
         links.reverse();
         record.attrs.links = links;
-        self.missing.remove(&ino);
+        if self.missing.remove(&ino) && record.attrs.kind != FileKind::Directory {
+            self.no_directories.insert(ino);
+        }
+        if record.attrs.kind == FileKind::Directory {
+            self.directories.push(ino);
+        }
         for link in &record.attrs.links {
             self.volume.put_name(link, ino, record.attrs.kind);
             self.count_subdir(record.attrs.kind, link.parent, 1);
-            if self.volume.read_record(link.parent)?.is_none() && link.parent != ino {
-                self.missing.insert(link.parent);
+            match self.volume.read_record(link.parent)? {
+                None if link.parent != ino => drop(self.missing.insert(link.parent)),
+                Some(parent) if parent.attrs.kind != FileKind::Directory => {
+                    self.no_directories.insert(link.parent);
+                }
+                _ => {}
             }
         }
         record.age = self.volume.age_of(&record);

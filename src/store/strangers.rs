@@ -1,0 +1,106 @@
+//! Files in a store that are none of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::directory::DIR_SHIFT;
+use super::journal::generation_of;
+use super::quarantine::QUARANTINE_DIR;
+use crate::error::{Error, Result};
+
+/// The names in the store directory, but for journals, that are ours. Each may have a `.new` beside it.
+const OWN: [&str; 12] = [
+    "superblock",
+    "superblock.bak",
+    "policy",
+    "policy.bak",
+    "session",
+    "scrub",
+    "lock",
+    "control.sock",
+    "ballast",
+    "blobs",
+    super::INDEX_DIR,
+    QUARANTINE_DIR,
+];
+
+/// Paths, below the store, of what is none of its own. Hidden names and `lost+found` at its top are the file system's or
+/// the operator's, and left out.
+///
+/// # Errors
+/// `Io`.
+pub fn strangers(store: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for name in names_in(store)? {
+        if !is_own(&name.to_string_lossy()) {
+            found.push(PathBuf::from(name));
+        }
+    }
+    let blobs = Path::new("blobs");
+    for dir in names_in(&store.join(blobs))? {
+        let path = blobs.join(&dir);
+        match number(&dir, 13) {
+            Some(high) if store.join(&path).is_dir() => {
+                let is_in_place = |name: &OsStr| number(name, 16).is_some_and(|number| number >> DIR_SHIFT == high);
+                let all = names_in(&store.join(&path))?;
+                found.extend(all.iter().filter(|name| !is_in_place(name)).map(|name| path.join(name)));
+            }
+            _ => found.push(path),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn is_own(name: &str) -> bool {
+    let bare = name.strip_suffix(".new").unwrap_or(name);
+    OWN.contains(&bare) || generation_of(name).is_some() || name.starts_with('.') || name == "lost+found"
+}
+
+/// The number that a name of so many digits tells, written as we write it.
+fn number(name: &OsStr, digits: usize) -> Option<u64> {
+    let name = name.to_str()?;
+    let number = u64::from_str_radix(name, 16).ok()?;
+    (name == format!("{number:0digits$x}")).then_some(number)
+}
+
+fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let named = |e| Error::io(dir.display(), e);
+    std::fs::read_dir(dir).map_err(named)?.map(|entry| entry.map(|entry| entry.file_name()).map_err(named)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_none_of_ours_is_a_stranger() {
+        let store = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = store.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let own = [
+            "superblock",
+            "policy.new",
+            "journal.000000000000000a",
+            ".snapshot",
+            "index/tree/db",
+            "blobs/0000000000001/0000000000001fff",
+        ];
+        let strange = [
+            "blobs/0000000000001/0000000000002000",
+            "blobs/0000000000001/0000000000001FFE",
+            "blobs/0000000000001/copy",
+            "blobs/1",
+            "blobs/file",
+            "journal.old",
+            "superblock.orig",
+        ];
+        own.iter().chain(&strange).for_each(|path| make(path));
+        let mut expected: Vec<PathBuf> = strange.iter().map(PathBuf::from).collect();
+        expected.sort_unstable();
+        assert_eq!(strangers(store.path()).unwrap(), expected);
+    }
+}
