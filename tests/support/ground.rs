@@ -25,6 +25,11 @@ pub struct Ground {
 impl Ground {
     /// A ground for `test`; `None`, said loudly, when the machine cannot mount.
     pub fn new(test: &str) -> Option<Ground> {
+        Ground::of_size(test, "256MiB")
+    }
+
+    /// The same with another quota.
+    pub fn of_size(test: &str, quota: &str) -> Option<Ground> {
         if let Some(dir) = std::env::var_os("WAMEDIA_TEST_PLAIN") {
             let plain = TempDir::new_in(dir).expect("a directory below WAMEDIA_TEST_PLAIN");
             fs::set_permissions(plain.path(), Permissions::from_mode(0o755)).expect("chmod of the own directory");
@@ -34,7 +39,7 @@ impl Ground {
         if !machine::can_mount(test) {
             return None;
         }
-        let place = Place::with_volume(&["--quota", "256MiB"]);
+        let place = Place::with_volume(&["--quota", quota]);
         let mounted = Mounted::start(&place);
         Some(Ground { root: mounted.root().to_owned(), plain: None, mounted: Some(mounted), place: Some(place) })
     }
