@@ -135,10 +135,6 @@ impl Tree {
         }
     }
 
-    pub fn find(&self, path: &str) -> Option<u64> {
-        path.split('/').try_fold(ROOT, |at, name| self.entries(at)?.get(name).copied())
-    }
-
     fn entries_mut(&mut self, dir: u64) -> &mut BTreeMap<String, u64> {
         match self.nodes.entry(dir).or_insert_with(|| Node::Dir(BTreeMap::new())) {
             Node::Dir(entries) => entries,
