@@ -287,6 +287,23 @@ fn inodes_that_claim_the_same_with_the_same_right_are_settled() {
 }
 
 #[test]
+fn a_damaged_medium_that_lost_its_name_costs_itself_alone() {
+    let bench = Bench::new();
+    bench.forge.medium(20, 1, b"one-name.jpg", b"the later one");
+    // It has to go to lost+found, which its blob shall tell; but where its content is said to be there is none.
+    let mut loser = medium(19, b"one-name.jpg");
+    loser.end = Some(EndRef { offset: 80, len: 64, frame: 0, content_len: 7, allocated: 7 });
+    bench.forge.inode(&loser);
+    let volume = bench.survives();
+    let lost = volume.resolve(b"lost+found/19_one-name.jpg").unwrap();
+    let refused = volume.open_file(lost, OpenMode { read: true, ..OpenMode::default() }).err().unwrap();
+    assert_eq!(refused.kind(), Kind::Damaged, "{refused}");
+    volume.shutdown().unwrap();
+    bench.forge.forget_index();
+    bench.survives().shutdown().unwrap();
+}
+
+#[test]
 fn fields_that_do_not_go_with_the_kind_are_damage_of_one_inode() {
     let bench = Bench::new();
     for (ino, kind) in (20..).zip([FileKind::Directory, FileKind::Symlink, FileKind::Fifo]) {

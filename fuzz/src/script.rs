@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wamedia::clock::Timestamp;
-use wamedia::error::Kind;
+use wamedia::error::{Kind, Result};
 use wamedia::format::attributes::{Attributes, EndRef, Link, Swap};
 use wamedia::format::content::{Content, Place};
 use wamedia::format::frame::FrameKind;
@@ -262,14 +262,12 @@ fn change(volume: &Volume) {
     }
 }
 
-fn open(store: &std::path::Path) -> Option<Arc<Volume>> {
-    match Volume::open(store, &[], OpenOptions::default()) {
-        Ok(volume) => Some(volume),
-        Err(e) => {
-            assert!(matches!(e.kind(), Kind::Invalid | Kind::Damaged), "{e:?}");
-            None
-        }
+fn open(store: &std::path::Path) -> Result<Arc<Volume>> {
+    let opened = Volume::open(store, &[], OpenOptions::default());
+    if let Err(e) = &opened {
+        assert!(matches!(e.kind(), Kind::Invalid | Kind::Damaged), "{e:?}");
     }
+    opened
 }
 
 /// Plays a script and opens what it has made.
@@ -278,7 +276,9 @@ pub fn recovery(bytes: &[u8]) {
     let store = dir.path().join("store");
     let forge = Forge::open_to_all(&store);
     let _end = Script(bytes).play(&forge);
-    let Some(volume) = open(&store) else { return };
+    // Only with one are contents looked at, and what is not whole stays where it is, for a look without one to find.
+    let has_journal = store.join("journal.0000000000000001").exists();
+    let Ok(volume) = open(&store) else { return };
     let before = tree(&volume);
     look_around(&volume);
     volume.shutdown().unwrap();
@@ -293,6 +293,8 @@ pub fn recovery(bytes: &[u8]) {
     // Without its index it is still the same.
     forge.forget_index();
     let volume = open(&store).expect("without its index it opens as well");
-    assert_eq!(tree(&volume), before, "made anew, the index says what it said");
+    if !has_journal {
+        assert_eq!(tree(&volume), before, "made anew, the index says what it said");
+    }
     volume.shutdown().unwrap();
 }

@@ -264,6 +264,14 @@ impl Volume {
         for ino in lost {
             let inode = self.inode(ino)?;
             let mut state = inode.state.write();
+            if let Err(e) = self.load(&mut state) {
+                if e.kind() != Kind::Damaged {
+                    return Err(e);
+                }
+                // Its new name stands in the index alone, since its blob is left as it is.
+                notes.push(format!("inode {ino} has a new name that its blob does not tell: {e}"));
+                continue;
+            }
             state.attrs_changed = true;
             if state.record.location.is_none() && self.store.open(BlobId(ino.0))?.is_some() {
                 // What is left of its blob says nothing; it stays where it is, for who can make something of it.
