@@ -101,9 +101,9 @@ impl Forge {
     pub fn journal(&self, generation: u64, first_new_blob: u64, records: &[Record]) {
         let header = JournalHeader { volume: self.volume, generation, first_new_blob };
         let key = self.key.index_key(self.suite, self.volume);
-        let mut bytes = header.encode();
-        for record in records {
-            let (position, body) = (bytes.len() as u64, record.encode());
+        let mut bytes = Vec::new();
+        for body in std::iter::once(header.encode()).chain(records.iter().map(|record| record.encode().to_vec())) {
+            let position = bytes.len() as u64;
             let code = key.mac(&[&self.volume.0, &generation.to_le_bytes(), &position.to_le_bytes(), &body]);
             bytes.extend_from_slice(&body);
             bytes.extend_from_slice(&code);

@@ -221,7 +221,7 @@ impl Volume {
             lock: Mutex::new(None),
         };
         volume.bring_up(&journals, &options.progress, &mut notes)?;
-        if journals.lost_records > 0 && !journals.is_complete {
+        if same_session && journals.lost_records > 0 && !journals.is_complete {
             notes.push(format!("{} records of the journal are damaged: {}", journals.lost_records, BACK_AGAIN));
         }
         if !same_session {

@@ -14,6 +14,7 @@ mod check;
 mod check_tests;
 mod commit;
 mod contents;
+mod copying;
 #[cfg(test)]
 mod crash_tests;
 mod facts;

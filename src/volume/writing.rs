@@ -18,8 +18,6 @@ use crate::format::geometry::{MAX_FILE_LEN, Span, chunk_count, chunk_len, spans}
 use crate::ids::BlobId;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
-/// Bytes copied at a time by `copy_range`.
-const COPY_LEN: usize = 1 << 20;
 /// What the frames of a commit take beside the chunks, at most but for many names or attributes.
 const COMMIT_LEN: u64 = 16 << 10;
 /// Bytes the disk is asked for at a time beyond what is needed.
@@ -560,37 +558,6 @@ impl Volume {
             at = next * CHUNK;
         }
         if what == Seek::Hole { Ok(len) } else { Err(Kind::NoPosition.into()) }
-    }
-
-    /// Copies bytes from one open file to another (`copy_file_range(2)`); how many were copied.
-    ///
-    /// # Errors
-    /// As [`Volume::read`] and [`Volume::write`], when nothing was copied before.
-    pub fn copy_range(
-        &self,
-        from: &OpenFile,
-        from_offset: u64,
-        to: &OpenFile,
-        to_offset: u64,
-        length: u64,
-    ) -> Result<u64> {
-        let mut buf = vec![0; COPY_LEN.min(usize::try_from(length).unwrap_or(COPY_LEN))];
-        let mut done = 0;
-        while done < length {
-            let want = usize::try_from(length - done).unwrap_or(COPY_LEN).min(COPY_LEN);
-            let part = buf.get_mut(..want).unwrap_or_default();
-            let step = self.read(from, from_offset + done, part).and_then(|got| {
-                self.write(to, to_offset + done, part.get(..got).unwrap_or_default(), false)?;
-                Ok(got as u64)
-            });
-            match step {
-                Ok(0) => break,
-                Ok(got) => done += got,
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(done)
     }
 }
 
