@@ -10,6 +10,7 @@ mod support;
 
 mod aging;
 mod bench;
+mod choices;
 mod compare;
 mod content;
 mod durable;
