@@ -255,6 +255,25 @@ fn names_in_what_is_no_directory_are_put_under_lost_and_found() {
 }
 
 #[test]
+fn the_number_of_a_lost_directory_is_not_given_out_again() {
+    let bench = Bench::new();
+    // Two directories whose blobs are gone, with the numbers that come next.
+    bench.forge.medium(20, GOOD + 1, b"one.jpg", b"x");
+    bench.forge.medium(21, GOOD + 3, b"two.jpg", b"y");
+    let volume = bench.survives();
+    for (path, number) in [("lost+found/901", GOOD + 1), ("lost+found/903", GOOD + 3)] {
+        assert_eq!(volume.resolve(path.as_bytes()).unwrap().0, number);
+        assert_eq!(Bench::names(&volume, Ino(number)).len(), 1);
+    }
+    let node = wamedia::volume::NewNode { mode: 0o755, uid: 0, gid: 0 };
+    let made: Vec<u64> =
+        (0..4).map(|n| volume.mkdir(Ino::ROOT, format!("d{n}").as_bytes(), &node).unwrap().ino.0).collect();
+    assert!(made.iter().all(|number| *number > GOOD + 3), "{made:?}");
+    volume.shutdown().unwrap();
+    bench.command(&["check"]).expect_success();
+}
+
+#[test]
 fn inodes_that_claim_the_same_with_the_same_right_are_settled() {
     let bench = Bench::new();
     for ino in 20..30 {

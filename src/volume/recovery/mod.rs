@@ -164,12 +164,18 @@ impl<'a> Recovery<'a> {
     }
 
     fn saw(&mut self, attrs: &Attributes) {
-        let mut most = attrs.seq;
+        let (mut most, mut highest) = (attrs.seq, attrs.ino);
         for link in &attrs.links {
-            most = most.max(link.id).max(link.swapped.as_ref().map_or(0, |s| s.id));
+            // A directory that was lost has a number, too.
+            highest = highest.max(link.parent);
+            most = most.max(link.id);
+            if let Some(swap) = &link.swapped {
+                highest = highest.max(swap.ino).max(swap.parent);
+                most = most.max(swap.id);
+            }
         }
         self.next_seq = self.next_seq.max(most + 1);
-        self.next_blob = self.next_blob.max(attrs.ino.0 + 1);
+        self.next_blob = self.next_blob.max(highest.0 + 1);
     }
 
     /// Settles what needs the whole picture, and removes what is nobody's.

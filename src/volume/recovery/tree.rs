@@ -19,8 +19,12 @@ impl Recovery<'_> {
             self.empty_out(parent)?;
         }
         let mut grounded = HashSet::from([Ino::ROOT]);
-        for dir in std::mem::take(&mut self.directories) {
+        let directories = std::mem::take(&mut self.directories);
+        // Each cut leads one directory to the root for good.
+        let mut cuts = 0..directories.len();
+        for dir in directories {
             while let Some(loop_of) = self.ground(dir, &mut grounded)? {
+                cuts.next().ok_or_else(|| Error::new(Kind::Damaged, "the directories of the volume make no tree"))?;
                 self.cut_loop(loop_of)?;
             }
         }
@@ -57,12 +61,12 @@ impl Recovery<'_> {
     }
 
     /// Walks from a directory to one that is known to lead to the root; gives the directories of a loop if it comes to one.
-    fn ground(&self, dir: Ino, grounded: &mut HashSet<Ino>) -> Result<Option<Vec<Link>>> {
-        let (mut way, mut on_way, mut at) = (Vec::new(), HashSet::new(), dir);
+    fn ground(&self, dir: Ino, grounded: &mut HashSet<Ino>) -> Result<Option<Vec<(Ino, Link)>>> {
+        let (mut way, mut on_way, mut at): (Vec<(Ino, Link)>, _, _) = (Vec::new(), HashSet::new(), dir);
         while !grounded.contains(&at) {
             if !on_way.insert(at) {
                 let from = way.iter().position(|(seen, _)| *seen == at).unwrap_or_default();
-                return Ok(Some(way.split_off(from).into_iter().map(|(_, link)| link).collect()));
+                return Ok(Some(way.split_off(from)));
             }
             // Who is not there, or has no name, is settled by others.
             let Some(record) = self.volume.read_record(at)? else { break };
@@ -76,17 +80,13 @@ impl Recovery<'_> {
     }
 
     /// Puts the directory of a loop that got its name first under `lost+found`: it is the one whose later name was lost.
-    fn cut_loop(&mut self, links: Vec<Link>) -> Result<()> {
-        let Some(first) = links.into_iter().min_by_key(|link| link.id) else { return Ok(()) };
-        let Some(named) = self.volume.read_name(first.parent, &first.name)? else {
-            return Err(Error::new(Kind::Damaged, format!("a name in directory {} is gone", first.parent)));
-        };
-        let Some(record) = self.volume.read_record(named.ino)? else {
-            return Err(Error::new(Kind::Damaged, format!("directory {} is gone", named.ino)));
-        };
+    fn cut_loop(&mut self, dirs: Vec<(Ino, Link)>) -> Result<()> {
+        let Some((ino, _)) = dirs.into_iter().min_by_key(|(_, link)| link.id) else { return Ok(()) };
+        let record = self.volume.read_record(ino)?;
+        let record = record.ok_or_else(|| Error::new(Kind::Damaged, format!("directory {ino} is gone")))?;
         let name = super::nameless::lost_name(&record);
         let shown = String::from_utf8_lossy(&name).into_owned();
-        self.notes.push(format!("directory {} lay in itself; it is lost+found/{shown}", named.ino));
+        self.notes.push(format!("directory {ino} lay in itself; it is lost+found/{shown}"));
         self.take_out(&record);
         let top = self.lost_found()?;
         self.put_under(record, top, name)
