@@ -113,7 +113,7 @@ fn fio_verifies_what_it_wrote_at_once_and_after_a_remount() {
     if !has_tool(test, "fio") {
         return;
     }
-    let Some(mut ground) = Ground::new(test) else { return };
+    let Some(mut ground) = Ground::of_size(test, "4GiB") else { return };
     for (job, how) in JOBS {
         fio(ground.root(), job, how, &["--do_verify=1"]);
     }

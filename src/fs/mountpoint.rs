@@ -63,13 +63,14 @@ pub fn clear_dead(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// `stat(2)`, but a daemon that hangs does not hang its caller too. No thread is left behind when there was an answer.
-fn answer_for(path: &Path) -> Result<io::Result<fs::Metadata>> {
+/// Asks whatever is mounted at a path for its size, which the kernel, other than what `stat(2)` tells, never answers from
+/// memory. A daemon that hangs does not hang its caller too; no thread is left behind when there was an answer.
+fn answer_for(path: &Path) -> Result<io::Result<()>> {
     let (sender, answer) = mpsc::channel();
     let asked = path.to_owned();
     let thread = thread::Builder::new()
         .name("mount-check".to_owned())
-        .spawn(move || drop(sender.send(fs::metadata(asked))))
+        .spawn(move || drop(sender.send(rustix::fs::statfs(asked).map(drop).map_err(io::Error::from))))
         .map_err(|e| Error::io("starting a thread", e))?;
     let Ok(found) = answer.recv_timeout(PATIENCE) else {
         let place = path.display();

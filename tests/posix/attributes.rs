@@ -129,6 +129,100 @@ fn extended_attributes_are_kept_as_bytes() {
 }
 
 #[test]
+fn attributes_of_root_are_kept_on_files_directories_and_links() {
+    let test = "attributes_of_root_are_kept_on_files_directories_and_links";
+    if !crate::support::machine::is_root(test) {
+        return;
+    }
+    let Some(mut ground) = Ground::new(test) else { return };
+    fs::write(ground.path("file"), b"x").unwrap();
+    fs::create_dir(ground.path("dir")).unwrap();
+    symlink("file", ground.path("link")).unwrap();
+    let values = [("trusted.origin", &b"\0one\xff"[..]), ("security.label", b"two"), ("trusted.empty", b"")];
+    for name in ["file", "dir", "link"] {
+        for (attribute, value) in values {
+            rustix::fs::lsetxattr(ground.path(name), attribute, value, XattrFlags::CREATE).unwrap();
+        }
+    }
+    for _ in 0..2 {
+        for name in ["file", "dir", "link"] {
+            let path = ground.path(name);
+            for (attribute, value) in values {
+                assert_eq!(xattr::get(&path, attribute).unwrap(), value, "{attribute} of {name}");
+                assert!(xattr::list(&path).unwrap().contains(&attribute.to_owned()), "{attribute} of {name}");
+            }
+        }
+        ground.remount();
+    }
+    rustix::fs::lremovexattr(ground.path("link"), "trusted.origin").unwrap();
+    assert_eq!(xattr::get(&ground.path("link"), "trusted.origin"), Err(Errno::NODATA));
+    assert_eq!(
+        xattr::get(&ground.path("file"), "trusted.origin").unwrap(),
+        values[0].1,
+        "the link's target has its own"
+    );
+    // What is for root is not for others.
+    let read = |path: &std::path::Path| {
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new("getfattr");
+        command.args(["-d", "-m", "-", "--absolute-names"]).arg(path).uid(65_534).gid(65_534);
+        crate::support::place::run(command).stdout
+    };
+    assert!(!read(&ground.path("file")).contains("trusted."));
+    ground.finish();
+}
+
+#[test]
+fn access_control_lists_are_refused_and_change_nothing() {
+    let Some(ground) = Ground::new("access_control_lists_are_refused_and_change_nothing") else { return };
+    if ground.is_plain() {
+        return;
+    }
+    fs::create_dir(ground.path("dir")).unwrap();
+    fs::set_permissions(ground.path("dir"), Permissions::from_mode(0o2750)).unwrap();
+    // Version 2: owner rwx, user 1000 rwx, group r-x, mask rwx, others none.
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, perm, id) in
+        [(1_u16, 7_u16, u32::MAX), (2, 7, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+    {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&perm.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+        let refused = setxattr(ground.path("dir"), name, &list, XattrFlags::empty());
+        assert_eq!(refused, Err(Errno::OPNOTSUPP), "{name}");
+        assert_eq!(xattr::get(&ground.path("dir"), name), Err(Errno::OPNOTSUPP), "{name}");
+    }
+    assert_eq!(fs::metadata(ground.path("dir")).unwrap().mode() & 0o7777, 0o2750);
+    ground.finish();
+}
+
+#[test]
+fn what_is_made_has_the_mode_asked_for_without_the_umask() {
+    let Some(mut ground) = Ground::new("what_is_made_has_the_mode_asked_for_without_the_umask") else { return };
+    for (mask, file, dir) in [("000", 0o666, 0o777), ("027", 0o640, 0o750), ("777", 0, 0)] {
+        let script =
+            format!("umask {mask}; : > file-{mask}; mkdir dir-{mask}; mkfifo pipe-{mask}; ln -s x link-{mask}");
+        // A process of its own, since the umask is one of the whole process.
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-e", "-c", &script]).current_dir(ground.root());
+        crate::support::place::run(shell).expect_success();
+        for _ in 0..2 {
+            let mode =
+                |name: &str| fs::symlink_metadata(ground.path(format!("{name}-{mask}"))).unwrap().mode() & 0o7777;
+            assert_eq!(
+                (mode("file"), mode("dir"), mode("pipe"), mode("link")),
+                (file, dir, file, 0o777),
+                "umask {mask}"
+            );
+            ground.remount();
+        }
+    }
+    ground.finish();
+}
+
+#[test]
 fn extended_attributes_refuse_what_they_must() {
     let Some(ground) = Ground::new("extended_attributes_refuse_what_they_must") else { return };
     let path = ground.path("file");

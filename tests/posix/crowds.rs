@@ -157,3 +157,48 @@ fn threads_write_their_own_parts_of_one_file() {
     assert_same(&fs::read(&path).unwrap(), &model, "after a remount");
     ground.finish();
 }
+
+#[test]
+fn ten_thousand_files_are_open_at_once() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const COUNT: usize = 10_000;
+    let test = "ten_thousand_files_are_open_at_once";
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < COUNT as u64 + 500) {
+        return crate::support::machine::skip(test, "a process may not have so many files open here");
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let Some(mut ground) = Ground::new(test) else { return };
+    let content = |number: usize| bytes(number as u64, 50 + number % 100);
+    let mut open: Vec<File> = (0..COUNT)
+        .map(|number| {
+            let path = ground.path(format!("{number}"));
+            let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path).unwrap();
+            file.write_all(&content(number)).unwrap();
+            file
+        })
+        .collect();
+    let compare = |open: &[File]| {
+        for (number, file) in open.iter().enumerate() {
+            let mut read = vec![0; content(number).len()];
+            file.read_exact_at(&mut read, 0).unwrap();
+            assert_same(&read, &content(number), &format!("file {number} of {COUNT} open ones"));
+        }
+    };
+    compare(&open);
+    // A daemon that holds one descriptor for each open file runs out of them before its users do.
+    if let Some(daemon) = ground.daemon() {
+        let held = crate::support::watchdog::descriptors(daemon);
+        assert!(held < 1000, "{held} descriptors for {COUNT} open files");
+    }
+    open.clear();
+    ground.remount();
+    open.extend((0..COUNT).map(|number| File::open(ground.path(format!("{number}"))).unwrap()));
+    compare(&open);
+    if let Some(daemon) = ground.daemon() {
+        let held = crate::support::watchdog::descriptors(daemon);
+        assert!(held < 1000, "{held} descriptors for {COUNT} files that are read");
+    }
+    drop(open);
+    ground.finish();
+}

@@ -87,3 +87,25 @@ fn the_rest_of_the_last_page_reads_as_zeros() {
     drop((file, mapping));
     ground.finish();
 }
+
+#[test]
+fn a_removed_file_is_mapped_and_synced_like_any_other() {
+    let Some(ground) = Ground::new("a_removed_file_is_mapped_and_synced_like_any_other") else { return };
+    let mut model = bytes(6, 200_000);
+    let file = open_with(&ground, &model);
+    fs::remove_file(ground.path("file")).unwrap();
+    let mapping = Mapping::new(&file, model.len(), MapFlags::SHARED);
+    for (at, content) in [(0, bytes(7, 5000)), (131_000, bytes(8, 69_000))] {
+        mapping.write(at, &content);
+        model[at..at + content.len()].copy_from_slice(&content);
+        mapping.sync().unwrap();
+        file.sync_all().unwrap();
+        file.sync_data().unwrap();
+    }
+    let mut read = vec![0; model.len()];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert_same(&read, &model, "what was written through the map of a removed file");
+    drop((mapping, file));
+    assert!(!ground.path("file").exists());
+    ground.finish();
+}

@@ -59,6 +59,11 @@ impl Ground {
         self.plain.is_some()
     }
 
+    /// The process that serves it, unless it is plain.
+    pub fn daemon(&self) -> Option<u32> {
+        self.mounted.as_ref().map(Mounted::pid)
+    }
+
     /// Unmounts and mounts again, so that what follows is read from the store; does nothing on a plain directory.
     pub fn remount(&mut self) {
         if let (Some(mounted), Some(place)) = (self.mounted.take(), &self.place) {
