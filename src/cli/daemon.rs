@@ -17,7 +17,7 @@ use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
 use crate::store;
-use crate::volume::{OpenOptions, Volume};
+use crate::volume::{OpenOptions, Schedule, Volume};
 
 /// Threads for control, timers and signals. The mount has threads of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -38,6 +38,8 @@ pub struct Service {
     pub options: MountOptions,
     /// Memory for the index.
     pub index_cache_bytes: u64,
+    /// When the daemon scrubs by itself.
+    pub scrubs: Option<Schedule>,
     /// What opens the volume.
     pub sources: Vec<KeySource>,
     /// Where the log goes once the daemon is in the background.
@@ -59,6 +61,7 @@ pub fn serve(service: &Service, ready: Ready, log: &Log) -> std::result::Result<
     // From here on a signal is kept until somebody looks, so that none leaves a mount without a daemon.
     let signals = runtime.block_on(async { Signals::listen() })?;
     let volume = open(service)?;
+    volume.schedule_scrubs(service.scrubs);
     process::give_memory_back();
     runtime.spawn(async {
         let mut tick = tokio::time::interval(TRIM_EVERY);

@@ -39,6 +39,7 @@ mod repair;
 mod report;
 mod retention;
 mod rewrite;
+mod scrub;
 mod sealer;
 mod strays;
 mod tracking;
@@ -58,6 +59,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
+pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
@@ -78,6 +80,7 @@ use publisher::Publisher;
 use quota::Quota;
 use reading::ChunkCache;
 use record::Totals;
+use scrub::Scrubbing;
 use sealer::Sealer;
 use tracking::Tracking;
 
@@ -108,6 +111,7 @@ pub struct Volume {
     sealer: Sealer,
     activity: Activity,
     publisher: Publisher,
+    scrubbing: Scrubbing,
     tracking: Tracking,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.
