@@ -9,7 +9,7 @@ use super::quarantine::QUARANTINE_DIR;
 use crate::error::{Error, Result};
 
 /// The names in the store directory, but for journals, that are ours. Each may have a `.new` beside it.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "superblock",
     "superblock.bak",
     "policy",
@@ -17,6 +17,7 @@ const OWN: [&str; 12] = [
     "session",
     "scrub",
     "lock",
+    "keys.lock",
     "control.sock",
     "ballast",
     "blobs",
@@ -84,6 +85,8 @@ mod tests {
         let own = [
             "superblock",
             "policy.new",
+            "keys.lock",
+            "control.sock",
             "journal.000000000000000a",
             ".snapshot",
             "index/tree/db",

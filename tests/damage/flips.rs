@@ -275,7 +275,7 @@ fn flip_all(is_encrypted: bool, end: End) -> (usize, usize) {
                         match outcome {
                             Ok(is_noticed) => {
                                 let counts = is_noticed && file.starts_with("blobs");
-                                drop(noticed.fetch_add(usize::from(counts), Ordering::Relaxed));
+                                noticed.fetch_add(usize::from(counts), Ordering::Relaxed);
                             }
                             Err(fault) => {
                                 let trial = match trial {
