@@ -17,7 +17,7 @@ use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
 use crate::store;
-use crate::volume::{OpenOptions, Volume};
+use crate::volume::{OpenOptions, Schedule, Volume};
 
 /// Threads for control, timers and signals. The mount has threads of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -38,6 +38,8 @@ pub struct Service {
     pub options: MountOptions,
     /// Memory for the index.
     pub index_cache_bytes: u64,
+    /// When the daemon scrubs by itself.
+    pub scrubs: Option<Schedule>,
     /// What opens the volume.
     pub sources: Vec<KeySource>,
     /// Where the log goes once the daemon is in the background.
@@ -62,6 +64,7 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
     let sources = std::mem::take(&mut service.sources);
     let volume = open(&service, &sources)?;
     drop(sources);
+    volume.schedule_scrubs(service.scrubs);
     process::give_memory_back();
     runtime.spawn(async {
         let mut tick = tokio::time::interval(TRIM_EVERY);

@@ -105,6 +105,26 @@ pub fn duration(text: &str) -> Result<Duration, Refused> {
     }
 }
 
+/// How often something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Never.
+    Off,
+    /// Once in this time.
+    Every(Duration),
+}
+
+/// How often something is done: a time, or `off`.
+///
+/// # Errors
+/// When it is neither.
+pub fn period(text: &str) -> Result<Period, Refused> {
+    match text.trim() {
+        "off" => Ok(Period::Off),
+        text => duration(text).map(Period::Every).map_err(|why| format!("{why}, off")),
+    }
+}
+
 /// How long something is kept: a time, or `forever`.
 ///
 /// # Errors

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::output::rfc3339;
 use crate::control::Hello;
-use crate::volume::{AgeBy, Finding, Medium, Policy, ReserveAmount, RetentionRule, Selector, Status};
+use crate::volume::{
+    AgeBy, DamagedMedium, Finding, Medium, Policy, ReserveAmount, RetentionRule, ScrubStatus, Selector, Status,
+};
 
 /// A medium.
 #[derive(Serialize)]
@@ -77,6 +79,76 @@ pub struct StatusView<'a> {
     by_kind: Vec<KindView<'a>>,
     refused_writes: u64,
     recovery: &'a [String],
+    scrub: ScrubView<'a>,
+}
+
+/// How scrubs are doing.
+#[derive(Serialize)]
+pub struct ScrubView<'a> {
+    running: bool,
+    rate: Option<u64>,
+    /// The one that runs, or waits to go on.
+    run: Option<ScrubRunView>,
+    last: Option<ScrubRunView>,
+    next: Option<String>,
+    damaged_media: u64,
+    damaged: Vec<DamagedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ScrubRunView {
+    started: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished: Option<String>,
+    blobs: u64,
+    bytes: u64,
+    damaged_media: u64,
+}
+
+#[derive(Serialize)]
+struct DamagedView<'a> {
+    id: &'a str,
+    path: &'a str,
+    blob: &'a str,
+    chunk: Option<u64>,
+    problem: &'a str,
+    found: String,
+}
+
+impl<'a> ScrubView<'a> {
+    /// The state.
+    #[must_use]
+    pub fn new(status: &'a ScrubStatus) -> ScrubView<'a> {
+        let damaged = |damaged: &'a DamagedMedium| DamagedView {
+            id: &damaged.id,
+            path: &damaged.path,
+            blob: &damaged.blob,
+            chunk: damaged.chunk,
+            problem: &damaged.problem,
+            found: rfc3339(damaged.found),
+        };
+        ScrubView {
+            running: status.is_running,
+            rate: status.rate,
+            run: status.run.as_ref().map(|run| ScrubRunView {
+                started: rfc3339(run.started),
+                finished: None,
+                blobs: run.blobs,
+                bytes: run.bytes,
+                damaged_media: run.damaged,
+            }),
+            last: status.last.as_ref().map(|last| ScrubRunView {
+                started: rfc3339(last.started),
+                finished: Some(rfc3339(last.finished)),
+                blobs: last.blobs,
+                bytes: last.bytes,
+                damaged_media: last.damaged,
+            }),
+            next: status.next.map(rfc3339),
+            damaged_media: status.damaged_media,
+            damaged: status.damaged.iter().map(damaged).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -123,6 +195,7 @@ impl<'a> StatusView<'a> {
                 .collect(),
             refused_writes: status.refused_writes,
             recovery: &status.recovery,
+            scrub: ScrubView::new(&status.scrub),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Keep, PolicyChange};
 use super::kinds;
 use crate::error::{Error, Kind};
-use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Status};
+use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, ScrubStatus, Status};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -105,6 +105,11 @@ pub enum Request {
         #[serde(default)]
         move_damaged: bool,
     },
+    /// Begin, stop or show a scrub.
+    Scrub {
+        /// Which of them.
+        wish: ScrubWish,
+    },
     /// Make everything acknowledged so far durable.
     Sync,
     /// Unmount, shut the volume down, end the daemon. Answered when the volume is shut down.
@@ -112,6 +117,23 @@ pub enum Request {
         /// Unmount although files are open; their users get errors.
         lazy: bool,
     },
+}
+
+/// What is asked of a scrub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScrubWish {
+    /// Begin, or go on with what was cut short.
+    Start {
+        /// Bytes a second; none is as fast as the disk.
+        rate: Option<u64>,
+        /// From the beginning.
+        anew: bool,
+    },
+    /// Stop it; its place is kept.
+    Stop,
+    /// Only tell.
+    Status,
 }
 
 impl Request {
@@ -127,6 +149,7 @@ impl Request {
             | Request::Expired { .. }
             | Request::Medium { .. }
             | Request::Policy
+            | Request::Scrub { .. }
             | Request::Sync
             | Request::Stop { .. } => false,
         }
@@ -190,6 +213,8 @@ pub enum Reply {
     Purged(PurgeReport),
     /// To [`Request::Policy`] and [`Request::ChangePolicy`]: the policy as it is now.
     Policy(Policy),
+    /// To [`Request::Scrub`]: how scrubs are doing now.
+    Scrub(Box<ScrubStatus>),
     /// To [`Request::Check`]; what is wrong came as events.
     Checked {
         /// Blobs looked at.

@@ -16,6 +16,6 @@ mod tests;
 
 pub use change::{Keep, Limit, PolicyChange};
 pub use client::Client;
-pub use message::{Event, Hello, PROTOCOL_VERSION, Reply, Request};
+pub use message::{Event, Hello, PROTOCOL_VERSION, Reply, Request, ScrubWish};
 pub use server::{Server, Stop};
 pub use service::{Service, VolumeService};

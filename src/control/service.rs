@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::change::Keep;
-use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, cursor_bytes, cursor_text};
+use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, ScrubWish, cursor_bytes, cursor_text};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, RepairOptions, Volume};
@@ -179,6 +179,14 @@ impl Service for VolumeService {
             }
             Request::Check { read_all, repair, move_damaged } => {
                 self.check(repair, RepairOptions { read_all, move_damaged }, events)
+            }
+            Request::Scrub { wish } => {
+                match wish {
+                    ScrubWish::Start { rate, anew } => volume.start_scrub(rate, anew)?,
+                    ScrubWish::Stop => volume.stop_scrub(),
+                    ScrubWish::Status => {}
+                }
+                Ok(Reply::Scrub(Box::new(volume.scrub_status())))
             }
             Request::Sync => volume.sync_all().map(|()| Reply::Done),
             Request::Stop { .. } => {

@@ -362,6 +362,12 @@ impl Blob for DirBlob {
         }
     }
 
+    fn will_come_from_disk(&self, from: u64, to: u64) {
+        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
+            let _hint = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
+        }
+    }
+
     #[expect(unsafe_code, reason = "sync_file_range(2) has no safe wrapper among our crates")]
     fn begin_sync(&self, from: u64, to: u64) {
         let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to.saturating_sub(from))) else { return };

@@ -130,6 +130,9 @@ pub trait Blob: Send + Sync {
     /// Has the disk read the bytes `from..to` ahead, so that a read of them soon waits for less: a hint.
     fn will_read(&self, from: u64, to: u64);
 
+    /// Has the next read of the bytes `from..to` come from the disk, if they are there: a hint.
+    fn will_come_from_disk(&self, _from: u64, _to: u64) {}
+
     /// Has the disk begin with the bytes `from..to`, so that a later sync waits for less: a hint.
     fn begin_sync(&self, from: u64, to: u64);
 

@@ -85,6 +85,8 @@ mod tests {
         let own = [
             "superblock",
             "policy.new",
+            "keys.lock",
+            "control.sock",
             "journal.000000000000000a",
             ".snapshot",
             "index/tree/db",

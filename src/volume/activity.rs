@@ -16,6 +16,11 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How much was asked for so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing was asked for since this was last called.
     pub fn was_idle(&self) -> bool {
         let now = self.requests.load(Ordering::Relaxed);

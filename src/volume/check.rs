@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::findings::{CheckReport, Fault, Finding};
 use super::inode::{Inode, State};
-use super::record::Record;
+use super::record::{Location, Record};
 use super::strays::SECOND_LOOK;
 use super::truth::{self, Keys};
 use super::{Volume, policy};
@@ -94,25 +94,7 @@ impl Volume {
         report.blobs += 1;
         let path = self.path_of_record(&state.record);
         let name = || Some(format!("{} {}", self.own_id(ino), String::from_utf8_lossy(&path)));
-        let mut problems = Vec::new();
-        match self.store.open(at.blob) {
-            Ok(Some(blob)) => match truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob) {
-                Ok(Some(truth)) if truth.record.location == Some(at) || state.writers > 0 => {}
-                // A commit that reached the disk without its record in the journal, when power was lost: it was never
-                // synced, and the frame that the index knows is looked at below.
-                Ok(Some(truth)) if truth.record.location.is_some_and(|found| found.is_behind(&at)) => {}
-                Ok(Some(_)) => problems.push("the blob is not the version the index knows".to_owned()),
-                Ok(None) => problems.push("no whole attributes are left in the blob".to_owned()),
-                Err(e) => problems.push(e.to_string()),
-            },
-            Ok(None) => problems.push("its blob is missing from the store".to_owned()),
-            Err(e) => problems.push(e.to_string()),
-        }
-        if problems.is_empty()
-            && let Err(e) = self.load(&mut state)
-        {
-            problems.push(e.to_string());
-        }
+        let problems = self.problems_of(&mut state, at);
         let blank = |fault: Fault, problem: String| Finding {
             blob: Some(at.blob.to_string()),
             inode: Some(ino.0),
@@ -133,6 +115,30 @@ impl Volume {
             Volume::note(report, misled);
         }
         Some(at.blob)
+    }
+
+    /// What is wrong with the blob at which an inode was last committed, but for its chunks.
+    pub(super) fn problems_of(&self, state: &mut State, at: Location) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.store.open(at.blob) {
+            Ok(Some(blob)) => match truth::read(Keys { key: &self.key, suite: self.suite, volume: self.id }, &*blob) {
+                Ok(Some(truth)) if truth.record.location == Some(at) || state.writers > 0 => {}
+                // A commit that reached the disk without its record in the journal, when power was lost: it was never
+                // synced, and the frame that the index knows is looked at below.
+                Ok(Some(truth)) if truth.record.location.is_some_and(|found| found.is_behind(&at)) => {}
+                Ok(Some(_)) => problems.push("the blob is not the version the index knows".to_owned()),
+                Ok(None) => problems.push("no whole attributes are left in the blob".to_owned()),
+                Err(e) => problems.push(e.to_string()),
+            },
+            Ok(None) => problems.push("its blob is missing from the store".to_owned()),
+            Err(e) => problems.push(e.to_string()),
+        }
+        if problems.is_empty()
+            && let Err(e) = self.load(state)
+        {
+            problems.push(e.to_string());
+        }
+        problems
     }
 
     /// Notes copies of superblock and policy that are not whole. One suffices.
@@ -178,7 +184,7 @@ impl Volume {
         state.removed || self.is_led_to(&state)
     }
 
-    fn path_of_record(&self, record: &Record) -> Vec<u8> {
+    pub(super) fn path_of_record(&self, record: &Record) -> Vec<u8> {
         let Some(link) = record.attrs.links.first() else { return Vec::new() };
         let above = self.path_of(link.parent).unwrap_or_default();
         if above.is_empty() { link.name.clone() } else { [above.as_slice(), b"/", &link.name].concat() }

@@ -60,6 +60,9 @@ pub(super) fn run(volume: &Weak<Volume>) {
             }
         }
         tick += 1;
+        if tick.is_multiple_of(REAP_TICKS) {
+            volume.start_due_scrub();
+        }
         if let Err(e) = volume.tend(tick) {
             tracing::error!("upkeep of the volume failed: {e}");
         }

@@ -19,6 +19,7 @@ use super::quota::Quota;
 use super::reading::ChunkCache;
 use super::record::Record;
 use super::recovery::Journals;
+use super::scrub::Scrubbing;
 use super::sealer::Sealer;
 use super::tracking::Tracking;
 use super::types::{FileKind, Policy};
@@ -205,6 +206,7 @@ impl Volume {
             sealer,
             activity: Activity::default(),
             publisher: Publisher::default(),
+            scrubbing: Scrubbing::default(),
             store,
             tracking: Tracking::default(),
             known_types: Mutex::new(HashSet::new()),
@@ -291,6 +293,7 @@ impl Volume {
     /// `NoSpace`, `Poisoned`, `Io`: what was acknowledged and synced is safe all the same, and the next open recovers.
     pub fn shutdown(&self) -> Result<()> {
         *self.stop.lock() = true;
+        self.end_scrub();
         self.wake.notify_all();
         if let Some(thread) = self.flusher.lock().take() {
             let _panicked = thread.join();

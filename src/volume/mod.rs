@@ -41,6 +41,7 @@ mod repair;
 mod report;
 mod retention;
 mod rewrite;
+mod scrub;
 mod sealer;
 mod strays;
 mod tracking;
@@ -60,6 +61,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
+pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
@@ -82,6 +84,7 @@ use publisher::Publisher;
 use quota::Quota;
 use reading::ChunkCache;
 use record::Totals;
+use scrub::Scrubbing;
 use sealer::Sealer;
 use tracking::Tracking;
 
@@ -112,6 +115,7 @@ pub struct Volume {
     sealer: Sealer,
     activity: Activity,
     publisher: Publisher,
+    scrubbing: Scrubbing,
     tracking: Tracking,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.

@@ -50,6 +50,7 @@ impl Volume {
             by_kind: by_kind(&totals),
             refused_writes,
             recovery: self.notes(),
+            scrub: self.scrub_status(),
         })
     }
 

@@ -320,6 +320,9 @@ pub struct Status {
     pub refused_writes: u64,
     /// What recovery did at the last open, one sentence each.
     pub recovery: Vec<String>,
+    /// How scrubs are doing.
+    #[serde(default)]
+    pub scrub: super::ScrubStatus,
 }
 
 /// What `expired purge` did, or would do.

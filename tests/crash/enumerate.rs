@@ -129,7 +129,7 @@ pub fn enumerate(
             let (receive, count, faults) = (receive.clone(), &count, &faults);
             scope.spawn(move || {
                 for job in receive {
-                    let found = verifier.faults(&job.tree, job.end, history, job.done, job.last, job.twice);
+                    let found = verifier.faults(base, &job.tree, job.end, history, job.done, job.last, job.twice);
                     count.fetch_add(1, Ordering::Relaxed);
                     if !found.is_empty() {
                         faults.lock().push(format!("{}, {:?}:\n    {}", job.what, job.end, found.join("\n    ")));

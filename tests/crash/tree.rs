@@ -135,6 +135,11 @@ impl Tree {
         }
     }
 
+    /// The bytes of the file at a path.
+    pub fn file_at(&self, path: &str) -> Option<&Arc<Vec<u8>>> {
+        self.bytes(path.split('/').try_fold(ROOT, |at, name| self.entries(at)?.get(name).copied())?)
+    }
+
     fn entries_mut(&mut self, dir: u64) -> &mut BTreeMap<String, u64> {
         match self.nodes.entry(dir).or_insert_with(|| Node::Dir(BTreeMap::new())) {
             Node::Dir(entries) => entries,

@@ -39,9 +39,10 @@ impl Verifier {
         Verifier { key: key.to_owned(), scratch: scratch(), next: AtomicU64::new(0) }
     }
 
-    /// Opens an image; gives what is wrong with it.
+    /// Opens an image of a disk that had `base` at first; gives what is wrong with it.
     pub fn faults(
         &self,
+        base: &Tree,
         tree: &Tree,
         end: End,
         history: &History,
@@ -51,7 +52,7 @@ impl Verifier {
     ) -> Vec<String> {
         let dir = self.scratch.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&dir).unwrap();
-        let outcome = self.look(&dir, tree, end, twice);
+        let outcome = self.look(&dir, base, tree, end, twice);
         fs::remove_dir_all(&dir).unwrap();
         match outcome {
             Ok(found) => history.compare(&found, done, last, end == End::Process),
@@ -59,11 +60,12 @@ impl Verifier {
         }
     }
 
-    fn look(&self, dir: &Path, tree: &Tree, end: End, twice: bool) -> Result<Found, Vec<String>> {
+    fn look(&self, dir: &Path, base: &Tree, tree: &Tree, end: End, twice: bool) -> Result<Found, Vec<String>> {
         tree.write_out(ROOT, dir).unwrap();
         if end == End::Process {
+            // What the process has noted is said of this place; a note from before it is one of another session here, too.
             for (note, of) in [("store/session", "store/blobs"), ("store/index/session", "store/index")] {
-                if dir.join(note).exists() {
+                if tree.file_at(note).is_some_and(|noted| Some(noted) != base.file_at(note)) {
                     fs::write(dir.join(note), wamedia::index::session(&dir.join(of)).unwrap()).unwrap();
                 }
             }

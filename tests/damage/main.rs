@@ -7,8 +7,13 @@
     clippy::cast_possible_truncation
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod bench;
 mod blobs;
 mod flips;
+mod mounted;
 mod repair;
+mod scrub;
 mod store;

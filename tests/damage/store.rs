@@ -12,6 +12,9 @@ use super::bench::{Bench, Files, GONE, bytes, expect_clean, get, put};
 /// A named way to damage a file; nothing is left of the file when it gives none.
 type Damage = (&'static str, fn(&[u8]) -> Option<Vec<u8>>);
 
+/// A name for what stands in the place of the index, and how it is made.
+type Stand = (&'static str, fn(&Path));
+
 /// In each kind that a file can be damaged in.
 const DAMAGES: [Damage; 6] = [
     ("deleted", |_| None),
@@ -158,7 +161,7 @@ fn a_damaged_session_note_costs_nothing() {
 /// A volume that was killed with media that its index does not know, and a removal that only its journal knows.
 fn killed() -> (Bench, Files) {
     let bench = Bench::new(true);
-    bench.with(|volume| drop(put(volume, Ino::ROOT, "one", &bytes(100_000, 1))));
+    bench.with(|volume| put(volume, Ino::ROOT, "one", &bytes(100_000, 1)));
     let volume = bench.open();
     put(&volume, Ino::ROOT, "two", &bytes(300, 2));
     put(&volume, Ino::ROOT, "gone", GONE);
@@ -171,7 +174,7 @@ fn killed() -> (Bench, Files) {
 
 fn journal_of(files: &Files) -> &Path {
     let is_journal = |path: &&std::path::PathBuf| path.to_string_lossy().starts_with("journal.");
-    files.keys().filter(is_journal).next_back().unwrap()
+    files.keys().rfind(is_journal).unwrap()
 }
 
 #[test]
@@ -249,7 +252,7 @@ fn each_file_of_the_index_may_be_damaged_in_each_kind() {
 fn an_index_that_is_gone_empty_or_a_file_is_made_anew() {
     let (bench, files) = scene();
     let index = bench.store().join("index");
-    let cases: [(&str, fn(&Path)); 3] = [
+    let cases: [Stand; 3] = [
         ("gone", |_| {}),
         ("an empty directory", |index| fs::create_dir(index).unwrap()),
         ("a file", |index| fs::write(index, "no index").unwrap()),

@@ -4,6 +4,7 @@ mod key;
 mod media;
 mod options;
 mod policy;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -12,6 +13,7 @@ pub use key::*;
 pub use media::*;
 pub use options::*;
 pub use policy::*;
+pub use scrub::*;
 pub use volume::*;
 
 use clap::{Parser, Subcommand};
@@ -78,6 +80,8 @@ pub enum Command {
     Key(Key),
     /// Verify a volume; exits with 0 only when it is clean
     Check(Check),
+    /// Read everything again and verify it, at a bounded rate
+    Scrub(Scrub),
     /// Make the index of an unmounted volume anew from its blobs
     RebuildIndex(RebuildIndex),
     /// Take over a plain directory of media

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::options::{InitArgs, KeyArgs, OutputArgs, TargetArgs};
-use crate::cli::values;
+use crate::cli::values::{self, Period};
+use crate::control::Limit;
 
 /// `init`
 #[derive(Args, Debug)]
@@ -55,6 +56,12 @@ pub struct Mount {
     /// Memory for the index
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
     pub index_cache: u64,
+    /// Scrub by itself so long after the last scrub, or off
+    #[arg(long, value_name = "TIME", value_parser = values::period, default_value = "30d")]
+    pub scrub_every: Period,
+    /// Bytes a second that such a scrub reads, or none for as fast as the disk is
+    #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
+    pub scrub_rate: Limit,
     /// The store
     #[arg(value_name = "STORE")]
     pub store: PathBuf,

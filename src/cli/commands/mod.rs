@@ -9,6 +9,7 @@ mod media;
 mod mount;
 mod quota;
 mod retention;
+mod scrub;
 mod status;
 mod transfer;
 mod umount;
@@ -75,6 +76,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Retention(args) => retention::run(args.action, environment),
         Command::Key(args) => key::run(args.action, environment),
         Command::Check(args) => check::check(&args, environment),
+        Command::Scrub(args) => scrub::run(args, environment),
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),
         Command::Import(args) => transfer::import(&args, environment),
         Command::Export(args) => transfer::export(&args, environment),

@@ -9,10 +9,12 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::log::Log;
 use crate::cli::process::{self, Ready, Side};
+use crate::cli::values::Period;
 use crate::cli::{holder, keys, target};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
+use crate::volume::Schedule;
 
 /// Mounts a volume and serves it: in the foreground, or with `--daemon` in the background once it answers.
 ///
@@ -45,6 +47,10 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
         mount_point: places.mount_point,
         options,
         index_cache_bytes: args.index_cache,
+        scrubs: match args.scrub_every {
+            Period::Off => None,
+            Period::Every(every) => Some(Schedule { every, rate: args.scrub_rate.as_option() }),
+        },
         sources,
         log_file: args.log_file,
     };

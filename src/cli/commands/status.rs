@@ -1,6 +1,6 @@
 //! `wamedia status`.
 
-use super::Outcome;
+use super::{Outcome, scrub};
 use crate::cli::args::Status as Args;
 use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
@@ -65,6 +65,7 @@ fn rows(status: &Status, store: &str, hello: Option<&Hello>) -> Vec<(&'static st
     for (kind, media, bytes) in &status.by_kind {
         rows.push(("kind", format!("{kind}: {} ({})", output::media_count(*media), size(*bytes))));
     }
+    rows.extend(scrub::rows(&status.scrub));
     rows.extend(status.recovery.iter().map(|note| ("recovery", note.clone())));
     rows
 }

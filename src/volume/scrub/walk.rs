@@ -1,0 +1,208 @@
+//! The work of a scrub: one step after the other, none of which holds anything from requests for long.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::note::{DamagedMedium, MAX_NAMED, Note, ScrubRun};
+use crate::error::{Kind, Result};
+use crate::format::content::Place;
+use crate::format::frame::{CHUNK_LEN, STRIDE};
+use crate::format::geometry::{chunk_count, chunk_len};
+use crate::ids::Ino;
+use crate::index::{Table, schema};
+use crate::volume::Volume;
+use crate::volume::inode::{Inode, State};
+use crate::volume::record::Location;
+
+/// What looking at one blob costs beside its bytes, in bytes.
+const BLOB_COST: u64 = 16 << 10;
+/// The longest path that is noted, in bytes.
+const MAX_PATH: usize = 500;
+
+/// The medium that a scrub is at.
+struct Current {
+    inode: Arc<Inode>,
+    /// What it was when its first chunk was read.
+    at: Location,
+    /// The next chunk.
+    chunk: u64,
+    /// The digest of all before, unless something was left out.
+    sha: Option<Sha256>,
+}
+
+/// Where a scrub is. What is durable of it stands in the note.
+#[derive(Default)]
+pub(super) struct Walk {
+    current: Option<Current>,
+}
+
+/// What a step did.
+pub(super) struct Step {
+    /// What it cost, in bytes.
+    pub cost: u64,
+    /// Whether nothing is left to do.
+    pub is_end: bool,
+    /// Whether something damaged was found.
+    pub is_hurt: bool,
+}
+
+impl Walk {
+    /// Does the next step of a run: at most `chunks` chunks, or one blob.
+    pub fn step(&mut self, volume: &Volume, note: &mut Note, chunks: u64) -> Result<Step> {
+        let Some(run) = &mut note.run else { return Ok(Step { cost: 0, is_end: true, is_hurt: false }) };
+        let before = run.damaged;
+        let (mut run, mut is_end) = (run.clone(), false);
+        let cost = match &mut self.current {
+            Some(_) => self.go_on(volume, note, &mut run, chunks)?,
+            None => {
+                let (found, from) = match run.chunk {
+                    // Cut short in the middle of it; its digest is left out this time.
+                    Some(chunk) => (Some(Ino(run.inode)), chunk),
+                    None => (next_inode(volume, run.inode)?, 0),
+                };
+                match found {
+                    Some(ino) => self.begin(volume, note, &mut run, ino, from)?,
+                    None => is_end = true,
+                }
+                BLOB_COST
+            }
+        };
+        let is_hurt = run.damaged > before;
+        note.run = Some(run);
+        Ok(Step { cost, is_end, is_hurt })
+    }
+
+    /// Looks at the attributes of an inode, and has its content verified by the next steps.
+    fn begin(&mut self, volume: &Volume, note: &mut Note, run: &mut ScrubRun, ino: Ino, from: u64) -> Result<()> {
+        (run.inode, run.chunk) = (ino.0, None);
+        // What the last scrub found is looked at now.
+        note.damaged.retain(|damaged| damaged.inode != ino.0);
+        let inode = match volume.inode(ino) {
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Damaged) => return Ok(()),
+            other => other?,
+        };
+        let mut state = inode.state.write();
+        let Some(at) = state.record.location.filter(|_| !state.removed) else { return Ok(()) };
+        run.blobs += 1;
+        if let Some(problem) = volume.problems_of(&mut state, at).into_iter().next() {
+            note_damage(volume, note, run, &state, None, problem);
+            return Ok(());
+        }
+        if !state.record.is_medium() || state.record.len == 0 {
+            return Ok(());
+        }
+        drop(state);
+        run.chunk = Some(from);
+        self.current = Some(Current { inode, at, chunk: from, sha: (from == 0).then(Sha256::new) });
+        Ok(())
+    }
+
+    /// Verifies some chunks of the medium it is at.
+    fn go_on(&mut self, volume: &Volume, note: &mut Note, run: &mut ScrubRun, chunks: u64) -> Result<u64> {
+        let Some(current) = &mut self.current else { return Ok(0) };
+        let inode = Arc::clone(&current.inode);
+        let state = inode.state.read_recursive();
+        if let Some(writer) = &state.writer {
+            writer.flight.wait();
+        }
+        let (mut cost, mut done) = (0, 0);
+        let mut problem = None;
+        let mut plain = vec![0; CHUNK_LEN];
+        while let (true, None) = (done < chunks, &problem) {
+            let Some((chunk, offset)) = next_stored(&state, current.chunk) else {
+                problem = current.wrong_digest(&state).map(|problem| (None, problem));
+                self.current = None;
+                run.chunk = None;
+                break;
+            };
+            if chunk != current.chunk {
+                current.sha = None;
+            }
+            if let Some(blob) = state.blob.as_ref().and_then(|open| volume.blob_of(open).ok()) {
+                blob.will_come_from_disk(offset, offset + STRIDE);
+            }
+            let part = plain.get_mut(..chunk_len(state.record.len, chunk)).unwrap_or_default();
+            match volume.read_state(&state, chunk * CHUNK_LEN as u64, part) {
+                Ok(got) => {
+                    run.bytes += got as u64;
+                    if let Some(sha) = &mut current.sha {
+                        sha.update(&*part);
+                    }
+                }
+                Err(e) if e.kind() == Kind::Damaged => {
+                    current.sha = None;
+                    problem = Some((Some(chunk), e.to_string()));
+                }
+                Err(e) => return Err(e),
+            }
+            cost += STRIDE;
+            done += 1;
+            current.chunk = chunk + 1;
+            run.chunk = Some(chunk + 1);
+        }
+        if let Some((chunk, problem)) = problem.filter(|_| !state.removed) {
+            note_damage(volume, note, run, &state, chunk, problem);
+        }
+        Ok(cost)
+    }
+}
+
+impl Current {
+    /// What is wrong with the digest of a medium that was read to its end without being changed.
+    fn wrong_digest(&mut self, state: &State) -> Option<String> {
+        let sha = self.sha.take()?;
+        let is_same = state.record.location == Some(self.at) && !state.content_changed && state.writers == 0;
+        let expected = state.record.attrs.digest.filter(|_| is_same)?;
+        if self.chunk < chunk_count(state.record.len) {
+            return None;
+        }
+        let found: [u8; 32] = sha.finalize().into();
+        (found != expected).then(|| "its digest is not the one that is noted".to_owned())
+    }
+}
+
+/// The next chunk from `from` on that lies in a frame, with the frame's place.
+fn next_stored(state: &State, from: u64) -> Option<(u64, u64)> {
+    let content = state.content.as_ref().filter(|_| !state.removed)?;
+    let run = content.map.runs().iter().find(|run| run.place != Place::Reserved && run.first + run.count > from)?;
+    let chunk = run.first.max(from);
+    match content.map.find(chunk)? {
+        Place::Stored { offset, .. } => Some((chunk, offset)),
+        Place::Reserved => None,
+    }
+}
+
+fn next_inode(volume: &Volume, after: u64) -> Result<Option<Ino>> {
+    let after = schema::inode(Ino(after));
+    let keys = volume.index.scan_keys(Table::Inodes, Bound::Excluded(&after), Bound::Unbounded, 1)?;
+    Ok(keys.first().and_then(|key| schema::parse_inode(key)))
+}
+
+/// Notes that a medium is damaged, once for each run, and logs it, without its name.
+fn note_damage(
+    volume: &Volume,
+    note: &mut Note,
+    run: &mut ScrubRun,
+    state: &State,
+    chunk: Option<u64>,
+    problem: String,
+) {
+    let inode = state.record.attrs.ino.0;
+    let id = volume.own_id(state.record.attrs.ino).to_string();
+    tracing::warn!(medium = %id, ?chunk, "the scrub found damage: {problem}");
+    if note.damaged.iter().any(|damaged| damaged.inode == inode) {
+        return;
+    }
+    run.damaged += 1;
+    if note.damaged.len() >= MAX_NAMED {
+        return;
+    }
+    let mut path = String::from_utf8_lossy(&volume.path_of_record(&state.record)).into_owned();
+    while path.len() > MAX_PATH {
+        path.pop();
+    }
+    let blob = state.record.location.map_or_else(String::new, |at| at.blob.to_string());
+    note.damaged.push(DamagedMedium { inode, id, path, blob, chunk, problem, found: volume.clock.now() });
+}
