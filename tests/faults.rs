@@ -196,7 +196,7 @@ fn limit_memory(command: &mut Command, bytes: u64) {
     #[expect(unsafe_code, reason = "what runs between fork and exec may do little")]
     // SAFETY: the closure makes one system call and neither allocates nor locks.
     unsafe {
-        command.pre_exec(move || Ok(setrlimit(Resource::As, limit.clone())?));
+        command.pre_exec(move || Ok(setrlimit(Resource::As, limit)?));
     }
 }
 
