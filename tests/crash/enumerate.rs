@@ -102,6 +102,9 @@ struct Job {
     twice: bool,
 }
 
+/// Images to recover again: each with the steps that were over, and the last that may be.
+type Kept = Mutex<Vec<(Tree, usize, usize)>>;
+
 /// What is looked at of a log.
 pub struct Depth {
     /// Every how many cuts.
@@ -120,7 +123,7 @@ pub fn enumerate(
     (base, log): (&Tree, &[Op]),
     steady: Option<(usize, usize)>,
     depth: &Depth,
-    keep: Option<&Mutex<Vec<(Tree, usize, usize)>>>,
+    keep: Option<&Kept>,
 ) -> u64 {
     let (count, faults) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let (send, receive) = bounded::<Job>(4);
@@ -129,7 +132,7 @@ pub fn enumerate(
             let (receive, count, faults) = (receive.clone(), &count, &faults);
             scope.spawn(move || {
                 for job in receive {
-                    let found = verifier.faults(base, &job.tree, job.end, history, job.done, job.last, job.twice);
+                    let found = verifier.faults(base, &job.tree, job.end, history, (job.done, job.last), job.twice);
                     count.fetch_add(1, Ordering::Relaxed);
                     if !found.is_empty() {
                         faults.lock().push(format!("{}, {:?}:\n    {}", job.what, job.end, found.join("\n    ")));

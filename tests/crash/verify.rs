@@ -46,8 +46,7 @@ impl Verifier {
         tree: &Tree,
         end: End,
         history: &History,
-        done: usize,
-        last: usize,
+        (done, last): (usize, usize),
         twice: bool,
     ) -> Vec<String> {
         let dir = self.scratch.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());

@@ -148,7 +148,9 @@ impl Bench {
         for (model, writer) in self.models.iter_mut().zip(writers) {
             *model = writer.join().expect("a writer failed before the power did");
         }
-        stray.map(|stray| stray.join().expect("the stray thread only syncs"));
+        if let Some(stray) = stray {
+            stray.join().expect("the stray thread only syncs");
+        }
         mounted.clear();
         session
     }
