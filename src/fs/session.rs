@@ -90,7 +90,11 @@ fn serve_fd(
     ready(unmounter);
     let outcome = session.run();
     watcher.stop();
-    outcome.map_err(|e| Error::io("serving the mount", e))
+    match outcome {
+        // A request that was on its way when the mount was taken away: the kernel says so for it, and otherwise ENODEV.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(()),
+        outcome => outcome.map_err(|e| Error::io("serving the mount", e)),
+    }
 }
 
 /// Answers the first request of the kernel, INIT; `None` when the mount was gone before.

@@ -37,6 +37,7 @@ mod reading;
 mod reaping;
 mod record;
 mod recovery;
+mod renaming;
 mod repair;
 mod report;
 mod retention;

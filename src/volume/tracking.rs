@@ -57,6 +57,8 @@ pub(super) struct Tracking {
     pub unpublished: Mutex<HashMap<Ino, Arc<Inode>>>,
     /// Inodes with an attribute frame that is not durable yet, and its sequence number.
     pub unsynced: Mutex<HashMap<Ino, u64>>,
+    /// Directories of which no frame is durable yet.
+    pub newborn: Mutex<HashSet<Ino>>,
     /// Numbers of attribute frames that are being written.
     pub committing: Mutex<BTreeSet<u64>>,
     /// Inodes without a name that somebody may still use, and since when.
@@ -219,6 +221,7 @@ impl Volume {
 
     /// Attribute frames of this inode up to the one with this sequence number are durable.
     pub(super) fn synced(&self, ino: Ino, seq: u64) {
+        self.tracking.newborn.lock().remove(&ino);
         let mut unsynced = self.tracking.unsynced.lock();
         if unsynced.get(&ino).is_some_and(|newest| *newest <= seq) {
             unsynced.remove(&ino);
@@ -267,6 +270,7 @@ impl Volume {
         self.tracking.dirty.lock().remove(&inode.ino);
         self.tracking.uncommitted.lock().remove(&inode.ino);
         self.tracking.unsynced.lock().remove(&inode.ino);
+        self.tracking.newborn.lock().remove(&inode.ino);
         self.tracking.orphans.lock().insert(inode.ino, (Arc::clone(inode), self.clock.now()));
         if state.opens == 0 {
             self.give_quota(state);

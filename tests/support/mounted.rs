@@ -119,7 +119,7 @@ impl Mounted {
 
     /// Unmounts as an operator does. The daemon must end by itself, with success, and leave neither mount nor process.
     pub fn unmount(self) {
-        let started = Instant::now();
+        let (started, mut told) = (Instant::now(), String::new());
         loop {
             let mut command = wamedia();
             command.arg("umount").arg(&self.mnt);
@@ -127,8 +127,9 @@ impl Mounted {
             if outcome.status.success() {
                 break;
             }
+            told.push_str(&outcome.stderr);
             // A handle that another test's child inherits between fork and exec keeps the mount busy for an instant.
-            assert!(started.elapsed() < Duration::from_secs(5), "umount fails: {}", outcome.stderr);
+            assert!(started.elapsed() < Duration::from_secs(5), "umount fails: {told}");
             thread::sleep(Duration::from_millis(100));
         }
         let status = self
