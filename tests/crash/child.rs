@@ -83,7 +83,17 @@ pub fn run(name: &str, root: &Path, key: &Path, how: &str) -> Outcome {
 /// Opens the volume below `root`.
 pub fn open(root: &Path, key: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Volume>> {
     let source = KeySource::key_file(key)?;
-    Volume::open(&root.join("store"), &[source], OpenOptions { clock, ..OpenOptions::default() })
+    let started = Instant::now();
+    loop {
+        let options = OpenOptions { clock: Arc::clone(&clock), ..OpenOptions::default() };
+        match Volume::open(&root.join("store"), std::slice::from_ref(&source), options) {
+            // A child of another thread has a copy of the lock between fork and exec.
+            Err(e) if e.kind() == Kind::Locked && started.elapsed() < Duration::from_secs(5) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Is the program under test when this process was started as one.

@@ -199,9 +199,15 @@ impl History {
         is_new
             || (self.inode_since(id, done)..=end).any(|at| {
                 let names = self.world(at).inodes.get(&id).map(|inode| inode.names.clone()).unwrap_or_default();
-                names
-                    .iter()
-                    .any(|name| (at..=end).any(|at| self.world(at).holder(name).is_some_and(|other| other != id)))
+                names.iter().any(|name| {
+                    // Its own name, or that of a directory it lies in, which then came there with all in it.
+                    let above = name
+                        .match_indices('/')
+                        .filter_map(|(to, _)| Some((&name[..to], self.world(at).holder(&name[..to])?)));
+                    above.chain([(name.as_str(), id)]).any(|(name, id)| {
+                        (at..=end).any(|at| self.world(at).holder(name).is_some_and(|other| other != id))
+                    })
+                })
             })
     }
 }
