@@ -7,6 +7,8 @@
 //! - A failed batch stays half done in its memory; after any failed write the base answers nothing more. So that a full
 //!   disk is not such a failure, free space is asked for before sled is.
 //! - Its cache counts a node only when a queue of 64 accesses fills up, one of 256 such queues; see [`KNOCKS`].
+//! - A flush waits for ever when another of its threads has failed to write at the wrong moment, since it is not told; see
+//!   [`nudged`].
 //! - It takes a snapshot of its page table only when it opens, and reads the log behind the last one, where it skips
 //!   what is damaged; settling therefore opens once more, and what was found is checked.
 
@@ -16,9 +18,10 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::{Mutex, RwLock};
 
 use super::base::{Base, Changes, Settled};
@@ -26,6 +29,8 @@ use super::files;
 use crate::error::{Error, Kind, Result};
 use crate::own_file;
 
+/// How long a flush may take before it is nudged; each time twice as long.
+const FIRST_NUDGE: Duration = Duration::from_secs(2);
 /// The size of sled's log segments. A node above a quarter of it is written to a file of its own.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 
@@ -89,6 +94,26 @@ fn fence<T>(what: &str, call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
             Err(Error::new(Kind::Damaged, format!("{what}: sled gave up: {text}")))
         }
     }
+}
+
+/// Flushes. sled's threads keep a failed write in a place where whoever waits for it does not look before the next
+/// change, but each flush that begins looks there and wakes all others: so one more begins while this one takes long.
+fn nudged(db: &sled::Db) -> sled::Result<usize> {
+    let (done, is_done) = bounded::<()>(0);
+    let db_of_nudges = db.clone();
+    // Without a thread it is flushed all the same.
+    let _nudger = thread::Builder::new().name("index-nudge".to_owned()).spawn(move || {
+        let mut patience = FIRST_NUDGE;
+        while is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            let db = db_of_nudges.clone();
+            let nudge = move || drop(fence("flush the index", || db.flush()));
+            let _next_time = thread::Builder::new().name("index-nudge".to_owned()).spawn(nudge);
+            patience *= 2;
+        }
+    });
+    let flushed = db.flush();
+    drop(done);
+    flushed
 }
 
 /// Starts sled in `dir`.
@@ -237,7 +262,7 @@ impl Base for Disk {
     }
 
     fn flush(&self, batches: u64) -> Result<()> {
-        let flushed = self.change("flush the index", |db| db.flush().map(drop));
+        let flushed = self.change("flush the index", |db| nudged(db).map(drop));
         let synced = flushed.and_then(|()| {
             self.data.sync_data().map_err(|e| Error::io("sync the index", e))?;
             files::sync_all_in(&self.dir.join("blobs"))?;
