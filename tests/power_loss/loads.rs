@@ -77,6 +77,12 @@ impl Writer {
         }
     }
 
+    /// Whether a file was last changed days ago.
+    fn is_aged(&self, name: &str) -> bool {
+        let changed = fs::metadata(self.path(name)).and_then(|meta| meta.modified());
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > Duration::from_secs(2 * 86_400)))
+    }
+
     /// Bytes of a size that is sometimes below and sometimes above a chunk.
     fn content(&mut self) -> State {
         let limit = [300, 300, 5_000, 70_000, 300_000][usize::try_from(self.numbers.below(5)).unwrap()];
@@ -307,7 +313,9 @@ fn make_expired(writer: &mut Writer) -> io::Result<()> {
 
 /// Removes one medium through `.expired` and syncs the root, or has all purged.
 fn purge(writer: &mut Writer) -> io::Result<()> {
-    let old: Vec<String> = writer.model.existing().into_iter().filter(|name| name.starts_with("old-")).collect();
+    // Not those of which a power loss has taken the age.
+    let is_old = |name: &String| name.starts_with("old-") && writer.is_aged(name);
+    let old: Vec<String> = writer.model.existing().into_iter().filter(is_old).collect();
     if old.len() < 4 {
         return make_expired(writer);
     }
@@ -330,7 +338,9 @@ fn purge(writer: &mut Writer) -> io::Result<()> {
     if !outcome.status.success() {
         return Err(io::Error::other(outcome.stderr));
     }
-    let states: Vec<(&str, &State)> = old.iter().map(|name| (name.as_str(), &None)).collect();
+    // One whose close the daemon had not heard of is left for the next time.
+    let gone = old.iter().filter(|name| !writer.path(name).exists());
+    let states: Vec<(&str, &State)> = gone.map(|name| (name.as_str(), &None)).collect();
     writer.acknowledged(&states);
     Ok(())
 }

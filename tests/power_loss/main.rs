@@ -101,6 +101,10 @@ impl Bench {
                 faults.insert(load.name, found);
             }
         }
+        if !faults.is_empty() {
+            // What recovery had to say about it.
+            faults.entry("log").or_default().push(mounted.log_tail());
+        }
         if let Some(wrong) = wrong_totals(mounted.root()) {
             faults.entry("totals").or_default().push(wrong);
         }
