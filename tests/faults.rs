@@ -282,7 +282,7 @@ fn a_mount_takes_over_where_a_daemon_has_died() {
         // The dead mount, with a file still open in it, is in the way of nobody.
         let next = Mounted::start(&place);
         // What the kernel remembers of the dead mount's root is no answer.
-        wait_until_answered(&next);
+        wait_until_answered(&next, &format!("{round}"));
         compare(&next, &[kept], "after the daemon has died");
         drop(open);
         next.unmount();
@@ -292,10 +292,11 @@ fn a_mount_takes_over_where_a_daemon_has_died() {
     place.check().expect_success();
 }
 
-fn wait_until_answered(mounted: &Mounted) {
+/// Waits for the new mount: the dead one may still be there, or none.
+fn wait_until_answered(mounted: &Mounted, name: &str) {
     let started = Instant::now();
-    while fs::metadata(mounted.path("absent")).unwrap_err().kind() != io::ErrorKind::NotFound {
-        assert!(started.elapsed() < Duration::from_secs(30), "no mount:\n{}", mounted.log());
+    while let Err(error) = fs::metadata(mounted.path(name)) {
+        assert!(started.elapsed() < Duration::from_secs(30), "{name}: {error}:\n{}", mounted.log());
         thread::sleep(Duration::from_millis(5));
     }
 }
