@@ -1,7 +1,7 @@
 //! wamedia: an encrypted, quota-keeping volume for WhatsApp Business media, mounted with FUSE.
 //!
 //! The layers, from the bottom: [`ids`], [`error`], [`clock`], [`own_file`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
-//! [`volume`], which alone joins them; above it [`fs`], [`control`] and [`cli`]. [`media`] stands beside.
+//! [`volume`], which alone joins them; above it [`fs`], [`node`], [`control`] and [`cli`]. [`media`] stands beside.
 pub mod cli;
 pub mod clock;
 pub mod control;
@@ -12,6 +12,7 @@ pub mod fs;
 pub mod ids;
 pub mod index;
 pub mod media;
+pub mod node;
 pub mod own_file;
 pub mod store;
 pub mod volume;

@@ -1,0 +1,1 @@
+//! The media node: the WhatsApp Business HTTP media API beside the mount, or without one.
