@@ -5,4 +5,5 @@ pub mod content;
 pub mod frame;
 pub mod geometry;
 pub mod journal;
+pub mod state;
 pub mod superblock;

@@ -1,4 +1,4 @@
-//! Journal files: `journal.<generation>`, appended to record by record.
+//! Journal files, `journal.<generation>` and `state.<generation>`, appended to record by record.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,8 +13,35 @@ use super::latch::Latch;
 use crate::error::{Error, Result};
 use crate::own_file;
 
-/// What the names of journals begin with.
-const PREFIX: &str = "journal.";
+/// What a journal is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// Which inodes changed since the index was last complete: `journal.`
+    Changes,
+    /// Small facts that are kept beside the media: `state.`
+    State,
+}
+
+impl Series {
+    /// What the names of its files begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Series::Changes => "journal.",
+            Series::State => "state.",
+        }
+    }
+
+    /// The generation that a file's name tells; none for a name that no journal of ours has, such as that of a copy.
+    pub(super) fn generation_of(self, name: &str) -> Option<u64> {
+        let digits = name.strip_prefix(self.prefix())?;
+        let generation = u64::from_str_radix(digits, 16).ok()?;
+        (digits == format!("{generation:016x}")).then_some(generation)
+    }
+
+    fn path(self, store: &Path, generation: u64) -> PathBuf {
+        store.join(format!("{}{generation:016x}", self.prefix()))
+    }
+}
 /// The longest journal that is read back, in bytes; a longer one means that the index is made anew.
 pub const MAX_JOURNAL_LEN: u64 = 256 << 20;
 
@@ -48,27 +75,22 @@ fn take_room(file: &File, end: u64) -> bool {
     rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, end).is_ok()
 }
 
-/// The generation that a file's name tells; none for a name that no journal of ours has, such as that of a copy.
-pub(super) fn generation_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(PREFIX)?;
-    let generation = u64::from_str_radix(digits, 16).ok()?;
-    (digits == format!("{generation:016x}")).then_some(generation)
-}
-
 impl JournalFile {
-    fn path(store: &Path, generation: u64) -> PathBuf {
-        store.join(format!("{PREFIX}{generation:016x}"))
-    }
-
     /// Starts the journal of `generation` with `header`, in place of one that was left there.
     ///
     /// # Errors
     /// `Io`, `NoSpace`.
-    pub fn create(store: &Path, generation: u64, header: &[u8], latch: Arc<Latch>) -> Result<JournalFile> {
-        let path = JournalFile::path(store, generation);
+    pub fn create(
+        series: Series,
+        store: &Path,
+        generation: u64,
+        header: &[u8],
+        latch: Arc<Latch>,
+    ) -> Result<JournalFile> {
+        let path = series.path(store, generation);
         let named = |e| Error::io(path.display(), e);
         let begin = || {
-            let mut file = own_file::open(&path, File::options().write(true).create(true).truncate(true))?;
+            let mut file = own_file::open(&path, File::options().read(true).write(true).create(true).truncate(true))?;
             // So that removals can be told on a disk that is full.
             let room = [ROOM, LEAST_ROOM].into_iter().find(|room| take_room(&file, *room)).unwrap_or(0);
             file.write_all(header)?;
@@ -89,21 +111,32 @@ impl JournalFile {
     ///
     /// # Errors
     /// `Io`.
-    pub fn resume(store: &Path, generation: u64, len: u64, latch: Arc<Latch>) -> Result<JournalFile> {
-        let path = JournalFile::path(store, generation);
-        let file = own_file::open(&path, File::options().write(true)).map_err(|e| Error::io(path.display(), e))?;
+    pub fn resume(series: Series, store: &Path, generation: u64, len: u64, latch: Arc<Latch>) -> Result<JournalFile> {
+        let path = series.path(store, generation);
+        let file =
+            own_file::open(&path, File::options().read(true).write(true)).map_err(|e| Error::io(path.display(), e))?;
         Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at: 0 }), synced: AtomicU64::new(0) })
+    }
+
+    /// Goes on with the journal of `generation` at its end.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn reopen(series: Series, store: &Path, generation: u64, latch: Arc<Latch>) -> Result<JournalFile> {
+        let path = series.path(store, generation);
+        let len = std::fs::symlink_metadata(&path).map_err(|e| Error::io(path.display(), e))?.len();
+        JournalFile::resume(series, store, generation, len, latch)
     }
 
     /// The generations that have a journal, in ascending order.
     ///
     /// # Errors
     /// `Io`.
-    pub fn generations(store: &Path) -> Result<Vec<u64>> {
+    pub fn generations(series: Series, store: &Path) -> Result<Vec<u64>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(store).map_err(|e| Error::io(store.display(), e))? {
             let name = entry.map_err(|e| Error::io(store.display(), e))?.file_name();
-            found.extend(name.to_str().and_then(generation_of));
+            found.extend(name.to_str().and_then(|name| series.generation_of(name)));
         }
         found.sort_unstable();
         Ok(found)
@@ -113,8 +146,8 @@ impl JournalFile {
     ///
     /// # Errors
     /// `Io`.
-    pub fn read(store: &Path, generation: u64) -> Result<Option<Vec<u8>>> {
-        let path = JournalFile::path(store, generation);
+    pub fn read(series: Series, store: &Path, generation: u64) -> Result<Option<Vec<u8>>> {
+        let path = series.path(store, generation);
         let named = |e| Error::io(path.display(), e);
         own_file::read(&path, MAX_JOURNAL_LEN).map_err(named)
     }
@@ -123,20 +156,21 @@ impl JournalFile {
     ///
     /// # Errors
     /// `Io`.
-    pub fn remove(store: &Path, generation: u64) -> Result<()> {
-        let path = JournalFile::path(store, generation);
+    pub fn remove(series: Series, store: &Path, generation: u64) -> Result<()> {
+        let path = series.path(store, generation);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display(), e)),
             _ => Ok(()),
         }
     }
 
-    /// Appends the record that `make` gives for its position (counted in bytes from the start of the file).
+    /// Appends the record that `make` gives for its position (counted in bytes from the start of the file), which this
+    /// gives back.
     /// It outlives this process at once, and a power loss after [`JournalFile::sync`].
     ///
     /// # Errors
     /// `NoSpace`, `Poisoned`; `Io`, which poisons.
-    pub fn append(&self, make: impl FnOnce(u64) -> Vec<u8>) -> Result<()> {
+    pub fn append(&self, make: impl FnOnce(u64) -> Vec<u8>) -> Result<u64> {
         self.latch.pass()?;
         let mut tail = self.tail.lock();
         let record = make(tail.len);
@@ -146,8 +180,25 @@ impl JournalFile {
         }
         let done = self.file.write_all_at(&record, tail.len).map_err(|e| Error::io(self.path.display(), e));
         self.latch.watch(done)?;
+        let position = tail.len;
         tail.len += record.len() as u64;
-        Ok(())
+        Ok(position)
+    }
+
+    /// Reads back `len` bytes of what was appended at `position`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn read_at(&self, position: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let done = self.file.read_exact_at(&mut bytes, position);
+        done.map(|()| bytes).map_err(|e| Error::io(self.path.display(), e))
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.tail.lock().len
     }
 
     /// Makes all records appended so far durable; costs nothing when they are.
@@ -178,7 +229,7 @@ mod tests {
         {
             std::fs::write(store.path().join(name), "").unwrap();
         }
-        std::fs::write(JournalFile::path(store.path(), 0x1f), "").unwrap();
-        assert_eq!(JournalFile::generations(store.path()).unwrap(), [0x1f]);
+        std::fs::write(Series::Changes.path(store.path(), 0x1f), "").unwrap();
+        assert_eq!(JournalFile::generations(Series::Changes, store.path()).unwrap(), [0x1f]);
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use ballast::Ballast;
 pub use directory::DirStore;
-pub use journal::JournalFile;
+pub use journal::{JournalFile, Series};
 pub use latch::Latch;
 pub use layout::{INDEX_DIR, Layout, mend_superblock, read_superblock, superblock_copies, write_superblock};
 pub use lock::StoreLock;

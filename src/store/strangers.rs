@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::directory::DIR_SHIFT;
-use super::journal::generation_of;
+use super::journal::Series;
 use super::quarantine::QUARANTINE_DIR;
 use crate::error::{Error, Result};
 
@@ -55,7 +55,11 @@ pub fn strangers(store: &Path) -> Result<Vec<PathBuf>> {
 
 fn is_own(name: &str) -> bool {
     let bare = name.strip_suffix(".new").unwrap_or(name);
-    OWN.contains(&bare) || generation_of(name).is_some() || name.starts_with('.') || name == "lost+found"
+    OWN.contains(&bare) || is_journal(name) || name.starts_with('.') || name == "lost+found"
+}
+
+fn is_journal(name: &str) -> bool {
+    [Series::Changes, Series::State].into_iter().any(|series| series.generation_of(name).is_some())
 }
 
 /// The number that a name of so many digits tells, written as we write it.
@@ -88,6 +92,7 @@ mod tests {
             "keys.lock",
             "control.sock",
             "journal.000000000000000a",
+            "state.0000000000000001",
             ".snapshot",
             "index/tree/db",
             "blobs/0000000000001/0000000000001fff",

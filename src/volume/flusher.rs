@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, Ino};
 use crate::index::{Table, schema};
-use crate::store::JournalFile;
+use crate::store::{JournalFile, Series};
 
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(200);
@@ -266,8 +266,10 @@ impl Volume {
             return Ok(());
         }
         self.index.flush().map_err(|e| self.index_failed(e))?;
-        for generation in JournalFile::generations(self.layout.root())?.into_iter().filter(|g| *g <= old) {
-            JournalFile::remove(self.layout.root(), generation)?;
+        for generation in
+            JournalFile::generations(Series::Changes, self.layout.root())?.into_iter().filter(|g| *g <= old)
+        {
+            JournalFile::remove(Series::Changes, self.layout.root(), generation)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::format::journal::{
     JOURNAL_BODY_LEN, JOURNAL_HEADER_LEN, JournalHeader, RECORD_BODY_LEN, RECORD_LEN, Record,
 };
 use crate::ids::{Ino, VolumeId};
-use crate::store::{Ballast, JournalFile, Latch};
+use crate::store::{Ballast, JournalFile, Latch, Series};
 
 /// One generation of the journal.
 struct Generation {
@@ -70,7 +70,7 @@ impl Ledger {
             (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {
                 Some(read) if read.is_whole => {
                     let len = JOURNAL_HEADER_LEN + read.records.len() * RECORD_LEN;
-                    let file = JournalFile::resume(store, newest, len as u64, Arc::clone(&latch))?;
+                    let file = JournalFile::resume(Series::Changes, store, newest, len as u64, Arc::clone(&latch))?;
                     let records = read.records.len() as u64;
                     Generation { file: Arc::new(file), header: read.header, touched: HashSet::new(), records }
                 }
@@ -92,7 +92,7 @@ impl Ledger {
         let header = JournalHeader { volume, generation, first_new_blob };
         let fields = header.encode();
         let head = [fields.as_slice(), &code(key, &header, 0, &fields)].concat();
-        let file = Arc::new(JournalFile::create(store, generation, &head, latch)?);
+        let file = Arc::new(JournalFile::create(Series::Changes, store, generation, &head, latch)?);
         Ok(Generation { file, header, touched: HashSet::new(), records: 0 })
     }
 
@@ -146,8 +146,8 @@ impl Ledger {
     /// index knows (`known`) had begun, so that one is damaged and stays.
     pub fn forget_unbegun(store: &Path, generations: &mut Vec<u64>, known: Option<u64>) -> Result<()> {
         let Some(newest) = generations.last().copied().filter(|newest| Some(*newest) != known) else { return Ok(()) };
-        if JournalFile::read(store, newest)?.is_some_and(|bytes| bytes.len() < JOURNAL_HEADER_LEN) {
-            JournalFile::remove(store, newest)?;
+        if JournalFile::read(Series::Changes, store, newest)?.is_some_and(|bytes| bytes.len() < JOURNAL_HEADER_LEN) {
+            JournalFile::remove(Series::Changes, store, newest)?;
             generations.pop();
         }
         Ok(())
@@ -157,7 +157,7 @@ impl Ledger {
     /// there is no journal (`None`), the index must be made anew; what is authentic still holds, also behind a header
     /// that is not.
     pub fn read(store: &Path, volume: VolumeId, key: &IndexKey, generation: u64) -> Result<Option<JournalRead>> {
-        let Some(bytes) = JournalFile::read(store, generation)? else { return Ok(None) };
+        let Some(bytes) = JournalFile::read(Series::Changes, store, generation)? else { return Ok(None) };
         let Some((head, body)) = bytes.split_at_checked(JOURNAL_HEADER_LEN) else { return Ok(None) };
         let (fields, tag) = head.split_at(JOURNAL_BODY_LEN);
         let expected = JournalHeader { volume, generation, first_new_blob: 0 };

@@ -21,6 +21,7 @@ use super::record::Record;
 use super::recovery::Journals;
 use super::scrub::Scrubbing;
 use super::sealer::Sealer;
+use super::state::StateLog;
 use super::tracking::Tracking;
 use super::types::{FileKind, Policy};
 use super::{Volume, flusher, policy, recovery};
@@ -33,7 +34,8 @@ use crate::format::superblock::Superblock;
 use crate::ids::{BlobId, Ino, VolumeId};
 use crate::index::{self, Index, Opened};
 use crate::store::{
-    Ballast, DirStore, JournalFile, Layout, Store, StoreLock, mend_superblock, read_superblock, write_superblock,
+    Ballast, DirStore, JournalFile, Layout, Series, Store, StoreLock, mend_superblock, read_superblock,
+    write_superblock,
 };
 
 /// What damaged records of the journal may have told.
@@ -163,7 +165,7 @@ impl Volume {
         let policy_key = key.sub_key(suite, id, "policy");
         let (policy, mut notes) = policy::read(&layout, &policy_key, id)?;
         let ballast = Arc::new(Ballast::new(path));
-        let mut generations = JournalFile::generations(path)?;
+        let mut generations = JournalFile::generations(Series::Changes, path)?;
         let cache = options.index_cache_bytes;
         let mut opened = open_index(&layout, &ballast, cache, options.rebuild_index, &index_key, &mut notes)?;
         let mut known = recovery::generation_of(&opened).unwrap_or(None);
@@ -185,7 +187,9 @@ impl Volume {
         let sealer = Sealer::start(SEAL_THREADS, Arc::clone(&store), Arc::clone(&ballast))
             .map_err(|e| Error::io("a thread", e))?;
         let latch = Arc::clone(store.latch());
-        let ledger = Ledger::start(path, id, &index_key, &generations, latch, Arc::clone(&ballast))?;
+        let ledger = Ledger::start(path, id, &index_key, &generations, Arc::clone(&latch), Arc::clone(&ballast))?;
+        let state_key = key.sub_key(suite, id, "state");
+        let state = StateLog::open(path, id, state_key, Arc::clone(&latch), Arc::clone(&ballast), &mut notes)?;
         let mut volume = Volume {
             id,
             suite,
@@ -209,6 +213,7 @@ impl Volume {
             scrubbing: Scrubbing::default(),
             store,
             tracking: Tracking::default(),
+            state,
             known_types: Mutex::new(HashSet::new()),
             names: Mutex::new(()),
             draining: Mutex::new(()),

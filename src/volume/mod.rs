@@ -44,10 +44,14 @@ mod retention;
 mod rewrite;
 mod scrub;
 mod sealer;
+mod state;
 mod strays;
 mod tracking;
 mod truth;
 pub mod types;
+mod upload;
+#[cfg(test)]
+mod upload_tests;
 mod vacated;
 mod writer;
 mod writing;
@@ -63,6 +67,7 @@ pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
+pub use state::StateBatch;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
@@ -87,6 +92,7 @@ use reading::ChunkCache;
 use record::Totals;
 use scrub::Scrubbing;
 use sealer::Sealer;
+use state::StateLog;
 use tracking::Tracking;
 
 /// The deepest a directory lies.
@@ -118,6 +124,7 @@ pub struct Volume {
     publisher: Publisher,
     scrubbing: Scrubbing,
     tracking: Tracking,
+    state: StateLog,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.
     names: Mutex<()>,
