@@ -1,1 +1,34 @@
-//! The media node: the WhatsApp Business HTTP media API beside the mount, or without one.
+//! The media node: the HTTP media API of the WhatsApp Business client, beside the mount or without one.
+//!
+//! | part | is for |
+//! | --- | --- |
+//! | [`server`] | sockets, TLS, limits, the drain at the end |
+//! | [`router`] | which path leads where |
+//! | [`auth`], [`tokens`] | who asks, and what they may |
+//! | `media` | `/v1/media` |
+//! | `settings` | what is set through the API, kept in the volume |
+//! | [`envelope`] | the form of every answer |
+//!
+//! The volume is synchronous: every call into it goes through [`core::blocking`].
+
+pub mod auth;
+pub mod config;
+pub mod core;
+pub mod envelope;
+pub mod router;
+pub mod server;
+pub mod settings;
+mod tables;
+pub mod tokens;
+
+mod health;
+mod intake;
+mod limits;
+mod media;
+mod openapi;
+mod settings_api;
+mod users;
+
+pub use config::{NodeConfig, TlsFiles};
+pub use core::Core;
+pub use server::serve;

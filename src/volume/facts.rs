@@ -19,11 +19,11 @@ const STEP: usize = 1 << 20;
 const READY: u8 = 1;
 
 /// A medium as a stream for the parsers. Each read locks the inode for its own time only.
-struct Stream<'a> {
+pub(super) struct Stream<'a> {
     volume: &'a Volume,
     inode: Arc<Inode>,
     at: u64,
-    len: u64,
+    pub(super) len: u64,
 }
 
 impl Read for Stream<'_> {
@@ -51,7 +51,8 @@ impl Seek for Stream<'_> {
 }
 
 impl Volume {
-    fn stream(&self, ino: Ino) -> Result<Stream<'_>> {
+    /// The bytes of a medium, as they are now.
+    pub(super) fn stream(&self, ino: Ino) -> Result<Stream<'_>> {
         let inode = self.inode(ino)?;
         let len = {
             let mut state = inode.state.write();

@@ -17,6 +17,12 @@ const MAX_SCANNED: usize = 8192;
 const STEP: usize = 256;
 
 impl Volume {
+    /// Why it takes no more writes; none when it does. Costs nothing.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.store.latch().reason().map(str::to_owned)
+    }
+
     /// How the volume is doing.
     ///
     /// # Errors

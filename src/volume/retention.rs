@@ -115,6 +115,20 @@ impl Volume {
         })
     }
 
+    /// Removes a medium with all its names, held or not, as `rm` of each of them would. Durable on return.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for what is no medium; `NoSpace`, `Poisoned`, `Io`.
+    pub fn remove(&self, ino: Ino) -> Result<()> {
+        let is_medium = |state: &State| match state.record.is_medium() {
+            _ if state.removed => Err(Kind::NotFound.into()),
+            true => Ok(()),
+            false => Err(Error::new(Kind::Invalid, "only a regular file is a medium")),
+        };
+        self.removing(|| self.remove_medium(ino, is_medium))?;
+        self.ledger.sync()
+    }
+
     /// Removes a medium with all its names unless `may_go` refuses at this moment.
     pub(super) fn remove_medium(&self, ino: Ino, may_go: impl Fn(&State) -> Result<()>) -> Result<()> {
         let names = self.names.lock();

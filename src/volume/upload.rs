@@ -10,6 +10,7 @@ use super::{OpenFile, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{Attributes, Link};
 use crate::ids::{FileKind, Ino};
+use crate::media;
 
 impl Volume {
     /// Begins a medium that has no name: nobody sees it, and after a crash nothing of it is left. It is charged to `class`.
@@ -86,7 +87,18 @@ impl Volume {
         self.took_name(&link, inode.ino);
         drop(state);
         self.entry_changed(&dir, 0);
+        self.tell_changed(parent);
         Ok(())
+    }
+
+    /// What the bytes of an upload are: MIME type, kind, and whether WhatsApp would take it.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`.
+    pub fn inspect_upload(&self, file: &OpenFile) -> Result<media::Facts> {
+        let stream = self.stream(file.ino())?;
+        let len = stream.len;
+        media::inspect(stream, len, None).map_err(|e| Error::io("an upload", e))
     }
 
     /// Gives an upload up: nothing of it is left, and its room is free at once.

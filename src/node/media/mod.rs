@@ -1,0 +1,58 @@
+//! `/v1/media`: uploads, downloads by clients, removal.
+
+mod range;
+mod serve;
+mod upload;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::core::Core;
+use super::envelope::{ApiError, Done, Faults, Meta};
+use crate::ids::{Ino, MediaId};
+
+/// The routes of media.
+pub fn router() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().routes(routes!(upload::upload)).routes(routes!(serve::get, serve::head, remove))
+}
+
+/// The medium with the id in a path; none for one that is unknown or no id at all.
+async fn find(core: &Core, id: &str) -> Result<Option<(MediaId, Ino)>, ApiError> {
+    let Some(id) = MediaId::parse(id.as_bytes()) else { return Ok(None) };
+    let found = core.ask(move |volume| volume.find(&id)).await?;
+    Ok(found.map(|ino| (id, ino)))
+}
+
+/// The answer for a medium that is not there: no body, as the published protocol has it.
+fn unknown() -> Response {
+    StatusCode::NOT_FOUND.into_response()
+}
+
+/// Removes a medium.
+#[utoipa::path(
+    delete,
+    path = "/v1/media/{id}",
+    tag = "media",
+    params(("id" = String, Path, description = "The media id.")),
+    responses(
+        (status = 200, description = "It is gone, for good.", body = Done),
+        (status = 404, description = "No such medium; no body."),
+        (status = 401, description = "No valid token.", body = Faults),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+async fn remove(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let Some((id, ino)) = find(&core, &id).await? else { return Ok(unknown()) };
+    match core.ask(move |volume| volume.remove(ino)).await {
+        Err(error) if error.kind() == crate::error::Kind::NotFound => return Ok(unknown()),
+        removed => removed?,
+    }
+    tracing::info!(%id, "medium removed through the API");
+    Ok((StatusCode::OK, Json(Done { meta: Meta::new() })).into_response())
+}

@@ -1,0 +1,207 @@
+//! Media given out: whole or in part, with the digest as their tag.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
+    RANGE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::super::core::{Core, blocking};
+use super::super::envelope::{ApiError, Faults};
+use super::range::{Wanted, wanted};
+use super::{find, unknown};
+use crate::error::{Error, Kind, Result};
+use crate::volume::{Medium, OpenFile, Volume};
+
+/// Bytes read and sent at a time.
+const PIECE: u64 = 512 << 10;
+/// Pieces that are read before they are asked for.
+const AHEAD: usize = 2;
+
+/// Gives a medium, or a part of it.
+#[utoipa::path(
+    get,
+    path = "/v1/media/{id}",
+    tag = "media",
+    params(
+        ("id" = String, Path, description = "The media id."),
+        ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has."),
+    ),
+    responses(
+        (status = 200, description = "The bytes, with their type.", body = Vec<u8>, content_type = "*/*"),
+        (status = 206, description = "The part that was asked for.", body = Vec<u8>, content_type = "*/*"),
+        (status = 304, description = "The client has it already."),
+        (status = 401, description = "No valid token.", body = Faults),
+        (status = 404, description = "No such medium; no body."),
+        (status = 412, description = "The client expected another one."),
+        (status = 416, description = "It has no such part."),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+pub async fn get(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> std::result::Result<Response, ApiError> {
+    answer(&core, &id, &headers, true).await
+}
+
+/// Tells of a medium what GET would, without its bytes.
+#[utoipa::path(
+    head,
+    path = "/v1/media/{id}",
+    tag = "media",
+    params(("id" = String, Path, description = "The media id.")),
+    responses(
+        (status = 200, description = "It is there."),
+        (status = 304, description = "The client has it already."),
+        (status = 401, description = "No valid token."),
+        (status = 404, description = "No such medium."),
+        (status = 412, description = "The client expected another one."),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+pub async fn head(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> std::result::Result<Response, ApiError> {
+    answer(&core, &id, &headers, false).await
+}
+
+/// A medium that is open for reading; closed when dropped.
+struct Open {
+    volume: Arc<Volume>,
+    file: Option<OpenFile>,
+}
+
+impl Open {
+    fn read(&self, at: u64, len: u64) -> Result<Bytes> {
+        let Some(file) = &self.file else { return Err(Error::new(Kind::BadHandle, "closed")) };
+        let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let got = self.volume.read(file, at, &mut buf)?;
+        if got as u64 != len {
+            return Err(Error::new(Kind::Io, "the medium was cut short while it was read"));
+        }
+        Ok(Bytes::from(buf))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (volume, file) = (Arc::clone(&self.volume), self.file.take());
+        let close = move || file.into_iter().for_each(|file| volume.close(file));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(close)),
+            Err(_) => close(),
+        }
+    }
+}
+
+async fn answer(
+    core: &Core,
+    id: &str,
+    headers: &HeaderMap,
+    with_bytes: bool,
+) -> std::result::Result<Response, ApiError> {
+    let Some((_, ino)) = find(core, id).await? else { return Ok(unknown()) };
+    let opened = core
+        .ask(move |volume| {
+            let file = volume.open_medium(ino)?;
+            let open = Open { volume: Arc::clone(volume), file: Some(file) };
+            // The digest is what the answer is tagged with: computed now if it never was.
+            let medium = volume.medium(ino, true)?;
+            Ok((open, medium))
+        })
+        .await;
+    let (open, medium) = match opened {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(unknown()),
+        opened => opened?,
+    };
+    let tag = format!("\"{}\"", medium.sha256.clone().unwrap_or_default());
+    if !header(headers, &IF_MATCH).is_none_or(|expected| names_tag(expected, &tag)) {
+        return Ok(StatusCode::PRECONDITION_FAILED.into_response());
+    }
+    if header(headers, &IF_NONE_MATCH).is_some_and(|known| names_tag(known, &tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, text(&tag))]).into_response());
+    }
+    let is_same = header(headers, &IF_RANGE).is_none_or(|known| known.trim() == tag);
+    let range = header(headers, &RANGE).filter(|_| is_same && with_bytes);
+    let (status, first, last) = match wanted(range, medium.size) {
+        Wanted::Nothing => {
+            let range = text(&format!("bytes */{}", medium.size));
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(CONTENT_RANGE, range)]).into_response());
+        }
+        Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
+        Wanted::All => (StatusCode::OK, 0, medium.size),
+    };
+    let body = if with_bytes { stream_of(open, first, last) } else { Body::empty() };
+    let mut response = (status, body).into_response();
+    let answered = response.headers_mut();
+    answered.insert(CONTENT_TYPE, text(&medium.mime_type));
+    answered.insert(CONTENT_LENGTH, HeaderValue::from(last - first));
+    answered.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    answered.insert(ETAG, text(&tag));
+    if let Some(written) = last_modified(&medium) {
+        answered.insert(LAST_MODIFIED, written);
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        answered.insert(CONTENT_RANGE, text(&format!("bytes {first}-{}/{}", last - 1, medium.size)));
+    }
+    Ok(response)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a list of tags has this one, weak or strong, or is `*`.
+fn names_tag(list: &str, tag: &str) -> bool {
+    list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+/// The time of the last write, as HTTP writes times (RFC 9110, 5.6.7).
+fn last_modified(medium: &Medium) -> Option<HeaderValue> {
+    let at = jiff::Timestamp::from_second(medium.mtime.secs).ok()?;
+    let shown = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::from_str(&shown).ok()
+}
+
+/// The bytes from `first` to before `end`, read a little ahead of the client.
+fn stream_of(open: Open, first: u64, end: u64) -> Body {
+    let open = Arc::new(open);
+    let pieces = stream::iter((first..end).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX)));
+    let read = pieces.map(move |at| {
+        let open = Arc::clone(&open);
+        blocking(move || {
+            open.read(at, PIECE.min(end - at)).inspect_err(|error| tracing::error!(%error, "a medium cannot be read"))
+        })
+    });
+    Body::from_stream(read.buffered(AHEAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_compared_weakly_and_in_lists() {
+        for (list, expected) in
+            [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false), ("a", false)]
+        {
+            assert_eq!(names_tag(list, "\"a\""), expected, "{list}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which path leads where, and what stands before it.
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::normalize_path::NormalizePath;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::core::Core;
+use super::envelope::{ApiError, Code};
+use super::openapi::Document;
+use super::{auth, health, media, settings_api, users};
+
+/// Everybody's routes.
+fn open() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().routes(routes!(users::login)).routes(routes!(health::healthz))
+}
+
+/// The routes of who shows a token.
+fn users_routes() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().merge(media::router()).routes(routes!(users::logout)).routes(routes!(health::health))
+}
+
+/// The routes of admins.
+fn admins() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().merge(settings_api::router())
+}
+
+fn all() -> (OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>) {
+    (open(), users_routes(), admins())
+}
+
+/// The OpenAPI document of all routes.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (open, users, admins) = all();
+    let mut document = Document::openapi();
+    for router in [open, users, admins] {
+        document.merge(router.into_openapi());
+    }
+    document
+}
+
+/// All routes of a node; a path with a slash at its end is the same path.
+pub fn router(core: &Arc<Core>) -> NormalizePath<Router> {
+    let (open, users, admins) = all();
+    let admins = Router::from(admins).layer(middleware::from_fn(auth::require_admin));
+    let known =
+        Router::from(users).merge(admins).layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
+    let router = Router::from(open)
+        .merge(known)
+        .route("/openapi.json", get(|| async { Json(document()) }))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(Code::Internal, "the node failed; its log says why").into_response()
+        }))
+        .with_state(Arc::clone(core));
+    NormalizePath::trim_trailing_slash(router)
+}
+
+async fn no_route() -> ApiError {
+    ApiError::new(Code::NotFound, "URL path not found.")
+}
+
+async fn no_method() -> ApiError {
+    ApiError::new(Code::NotValidRequest, "this path does not take this method")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
