@@ -1,4 +1,4 @@
-//! Serves a mounted volume until it is told to stop: joins volume, mount and control socket.
+//! Serves a volume until it is told to stop: joins volume, mount, media node and control socket.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,13 +9,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use super::commands::Failure;
+use super::commands::{Failure, Outcome};
+use super::exit::Exit;
 use super::log::Log;
-use super::process::{self, Ready, stderr_is_file};
+use super::node::{self, Door, Prepared};
+use super::process::{self, Ready, Side, stderr_is_file};
 use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socket};
 use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
+use crate::node::NodeConfig;
 use crate::store;
 use crate::volume::{OpenOptions, Schedule, Volume};
 
@@ -28,14 +31,22 @@ const TRIM_EVERY: Duration = Duration::from_secs(30);
 /// How long the control socket's last answers may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 
+/// Where a volume is to be mounted, and how.
+pub struct MountAt {
+    /// Where, absolute.
+    pub point: PathBuf,
+    /// How.
+    pub options: MountOptions,
+}
+
 /// What is to be served, and how.
 pub struct Service {
     /// The store, absolute.
     pub store: PathBuf,
-    /// Where to mount it, absolute.
-    pub mount_point: PathBuf,
-    /// How to mount it.
-    pub options: MountOptions,
+    /// Where and how to mount it, if it is to be mounted.
+    pub mount: Option<MountAt>,
+    /// The media node, if there is to be one.
+    pub node: Option<NodeConfig>,
     /// Memory for the index.
     pub index_cache_bytes: u64,
     /// When the daemon scrubs by itself.
@@ -44,6 +55,30 @@ pub struct Service {
     pub sources: Vec<KeySource>,
     /// Where the log goes once the daemon is in the background.
     pub log_file: Option<PathBuf>,
+}
+
+impl Service {
+    fn is_read_only(&self) -> bool {
+        self.mount.as_ref().is_some_and(|mount| mount.options.read_only())
+    }
+}
+
+/// Serves in this process, or in the background once it answers.
+///
+/// # Errors
+/// As [`serve`].
+pub fn run(service: Service, in_background: bool, log: &Log) -> Outcome {
+    process::raise_open_files();
+    let ready = match in_background {
+        false => Ready::foreground(),
+        true => match process::fork_daemon()? {
+            // When it failed, it has told why itself.
+            Side::Caller(code) => return Ok(Exit::of_code(code)),
+            Side::Daemon(ready) => ready,
+        },
+    };
+    serve(service, ready, log)?;
+    Ok(Exit::Success)
 }
 
 /// Opens, mounts and serves a volume until it is unmounted or the daemon is told to stop; then shuts it down.
@@ -73,7 +108,7 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
             let _panicked = tokio::task::spawn_blocking(process::give_memory_back).await;
         }
     });
-    let served = serve_volume(&service, &volume, ready, log, &runtime, signals);
+    let served = serve_volume(service, &volume, ready, log, &runtime, signals);
     runtime.shutdown_timeout(GOODBYE_LIMIT);
     served
 }
@@ -81,7 +116,7 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
 fn open(service: &Service, sources: &[KeySource]) -> Result<Arc<Volume>> {
     let options = OpenOptions { index_cache_bytes: service.index_cache_bytes, ..OpenOptions::default() };
     let store = &service.store;
-    let place = match (store::is_read_only(store), service.options.read_only()) {
+    let place = match (store::is_read_only(store), service.is_read_only()) {
         (false, _) => store.clone(),
         (true, true) => store::lay_memory_over(store)?,
         (true, false) => {
@@ -93,16 +128,17 @@ fn open(service: &Service, sources: &[KeySource]) -> Result<Arc<Volume>> {
 }
 
 fn serve_volume(
-    service: &Service,
+    service: Service,
     volume: &Arc<Volume>,
     ready: Ready,
     log: &Log,
     runtime: &Runtime,
     signals: Signals,
 ) -> std::result::Result<(), Failure> {
+    let store = service.store.clone();
     let begun = begin(service, volume, ready, log, runtime);
     let outcome = match begun {
-        Ok(running) => runtime.block_on(running.until_end(signals, volume, &service.store)),
+        Ok(running) => runtime.block_on(running.until_end(signals, volume, &store)),
         Err(failure) => {
             let shutdown = volume.shutdown();
             if let Err(error) = shutdown {
@@ -114,45 +150,62 @@ fn serve_volume(
     outcome.map_err(Failure::from)
 }
 
-/// A volume that is mounted and served.
+/// A volume that is served.
 struct Running {
-    unmounter: Unmounter,
-    session: oneshot::Receiver<Result<Ended>>,
+    mount: Option<Mount>,
+    node: Option<node::Running>,
     stops: mpsc::Receiver<Stop>,
     end: watch::Sender<bool>,
     server: tokio::task::JoinHandle<Result<()>>,
 }
 
+/// A volume that is mounted.
+struct Mount {
+    unmounter: Unmounter,
+    session: oneshot::Receiver<Result<Ended>>,
+}
+
 fn begin(
-    service: &Service,
+    mut service: Service,
     volume: &Arc<Volume>,
     ready: Ready,
     log: &Log,
     runtime: &Runtime,
 ) -> std::result::Result<Running, Failure> {
+    let node = service.node.take().map(|config| node::prepare(volume, config, runtime)).transpose()?;
     let listener = socket::bind(&service.store)?;
-    let mounted = match fs::mount(&service.mount_point, &service.options) {
+    let mounted = match service.mount.as_ref().map(|at| fs::mount(&at.point, &at.options)).transpose() {
         Ok(mounted) => mounted,
         Err(error) => {
-            remove_socket(service);
+            remove_socket(&service);
             return Err(Failure::of_mount(error));
         }
     };
     ready.leave_session();
-    let unmounter = mounted.unmounter();
     let (stop_sender, stops) = mpsc::channel(1);
     let (end, ended) = watch::channel(false);
-    let answers = VolumeService::new(Arc::clone(volume)).read_only(service.options.read_only());
-    let server = Server::new(hello(service, volume), Arc::new(answers), stop_sender);
+    let door = node.as_ref().map_or_else(|| Arc::new(Door::new(Arc::clone(volume))), Prepared::door);
+    let answers = VolumeService::new(Arc::clone(volume)).with_node(door).read_only(service.is_read_only());
+    let server = Server::new(hello(&service, volume), Arc::new(answers), stop_sender);
     let server = runtime.spawn(server.run(listener, ended));
-    let session = match start_session(mounted, volume, service, ready, log) {
-        Ok(session) => session,
-        Err(error) => {
-            remove_socket(service);
-            return Err(Failure::of_mount(error));
+    let mount = match (mounted, &service.mount) {
+        (Some(mounted), Some(at)) => {
+            let unmounter = mounted.unmounter();
+            match start_session(mounted, volume, at, answering(&service, ready, log.clone())) {
+                Ok(session) => Some(Mount { unmounter, session }),
+                Err(error) => {
+                    remove_socket(&service);
+                    return Err(Failure::of_mount(error));
+                }
+            }
+        }
+        _ => {
+            answering(&service, ready, log.clone())();
+            None
         }
     };
-    Ok(Running { unmounter, session, stops, end, server })
+    let node = node.map(|node| node.start(runtime));
+    Ok(Running { mount, node, stops, end, server })
 }
 
 fn remove_socket(service: &Service) {
@@ -167,7 +220,7 @@ fn hello(service: &Service, volume: &Volume) -> Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         volume_id: volume.id().to_string(),
         store: service.store.display().to_string(),
-        mount: Some(service.mount_point.display().to_string()),
+        mount: service.mount.as_ref().map(|at| at.point.display().to_string()),
         pid: std::process::id(),
     }
 }
@@ -176,13 +229,11 @@ fn hello(service: &Service, volume: &Volume) -> Hello {
 fn start_session(
     mounted: Mounted,
     volume: &Arc<Volume>,
-    service: &Service,
-    ready: Ready,
-    log: &Log,
+    at: &MountAt,
+    answering: impl FnOnce() + Send + 'static,
 ) -> Result<oneshot::Receiver<Result<Ended>>> {
     let (sender, session) = oneshot::channel();
-    let (volume, options) = (Arc::clone(volume), service.options.clone());
-    let answering = answering(service, ready, log.clone());
+    let (volume, options) = (Arc::clone(volume), at.options.clone());
     let thread = std::thread::Builder::new().name("mount".to_owned()).spawn(move || {
         let outcome = fs::run(&volume, mounted, &options, |_| answering());
         // Nobody listens only when the daemon has already given up waiting.
@@ -256,14 +307,17 @@ impl Running {
                 (outcome.map(drop), None)
             }
             Ending::Signal(name) => {
-                info!("{name}: unmounting");
+                info!("{name}: ending");
                 (self.unmount().await, None)
             }
             Ending::Asked(stop) => {
-                info!("asked to stop: unmounting");
+                info!("asked to stop");
                 (self.unmount().await, Some(stop.done))
             }
         };
+        if let Some(node) = self.node.take() {
+            node.drain().await;
+        }
         // Before the store is free for another daemon, whose socket this could be otherwise.
         if let Err(error) = socket::remove(store) {
             warn!(%error, "the control socket stays behind");
@@ -286,14 +340,20 @@ impl Running {
 
     async fn wait(&mut self, signals: &mut Signals) -> Ending {
         loop {
+            let session = async {
+                match &mut self.mount {
+                    Some(mount) => ended_as((&mut mount.session).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                session = &mut self.session => return Ending::Session(ended_as(session)),
+                ended = session => return Ending::Session(ended),
                 name = signals.next_end() => return Ending::Signal(name),
                 Some(stop) = self.stops.recv() => {
-                    let (lazy, place) = (stop.lazy, self.unmounter.path().to_owned());
-                    let freed = match lazy {
-                        true => Ok(()),
-                        false => blocking(move || fs::unmount(&place, false)).await,
+                    let place = self.mount.as_ref().map(|mount| mount.unmounter.path().to_owned());
+                    let freed = match place.filter(|_| !stop.lazy) {
+                        None => Ok(()),
+                        Some(place) => blocking(move || fs::unmount(&place, false)).await,
                     };
                     match freed {
                         Ok(()) => return Ending::Asked(stop),
@@ -306,10 +366,11 @@ impl Running {
 
     /// Ends the mount and waits for its thread.
     async fn unmount(&mut self) -> Result<()> {
-        let unmounter = self.unmounter.clone();
+        let Some(mount) = &mut self.mount else { return Ok(()) };
+        let unmounter = mount.unmounter.clone();
         let stopped = blocking(move || Ok(unmounter.stop(STOP_GRACE))).await?;
         info!(?stopped, "unmounted");
-        if let Ok(session) = tokio::time::timeout(STOP_GRACE, &mut self.session).await {
+        if let Ok(session) = tokio::time::timeout(STOP_GRACE, &mut mount.session).await {
             return ended_as(session).map(drop);
         }
         warn!("the mount is still held by another program; it is cut off when this process ends");

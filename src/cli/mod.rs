@@ -9,6 +9,7 @@ pub mod exit;
 pub mod holder;
 pub mod keys;
 pub mod log;
+pub mod node;
 pub mod output;
 pub mod process;
 pub mod progress;
@@ -45,7 +46,8 @@ pub fn run() -> ExitCode {
 fn course(command: &Command) -> Course {
     match command {
         Command::Mount(mount) if mount.daemon || mount.log_file.is_some() => Course::Background,
-        Command::Mount(_) => Course::Foreground,
+        Command::Serve(serve) if serve.daemon || serve.log_file.is_some() => Course::Background,
+        Command::Mount(_) | Command::Serve(_) => Course::Foreground,
         _ => Course::Command,
     }
 }

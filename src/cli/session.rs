@@ -1,7 +1,10 @@
 //! A volume to ask: through its daemon when it is mounted, opened here when it is not.
 
+use std::sync::Arc;
+
 use super::args::KeyArgs;
 use super::environment::Environment;
+use super::node::Door;
 use super::target::{Target, daemon_is_gone};
 use super::{holder, keys, progress};
 use crate::control::{Client, Event, Hello, Reply, Request, Service, VolumeService};
@@ -99,7 +102,9 @@ pub fn open_directly(
     };
     let opened = Volume::open(&place, &sources, options);
     bar.finish_and_clear();
-    Ok(VolumeService::new(opened?).read_only(is_read_only))
+    let volume = opened?;
+    let node = Arc::new(Door::new(Arc::clone(&volume)));
+    Ok(VolumeService::new(volume).with_node(node).read_only(is_read_only))
 }
 
 /// Refuses to change a store that cannot be written.

@@ -110,6 +110,11 @@ pub enum Request {
         /// Which of them.
         wish: ScrubWish,
     },
+    /// Something for the media node to do; its own form.
+    Node {
+        /// What.
+        wish: serde_json::Value,
+    },
     /// Make everything acknowledged so far durable.
     Sync,
     /// Unmount, shut the volume down, end the daemon. Answered when the volume is shut down.
@@ -143,7 +148,9 @@ impl Request {
         match self {
             Request::Purge { dry_run, .. } => !dry_run,
             Request::Check { repair, .. } => *repair,
-            Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } => true,
+            Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } | Request::Node { .. } => {
+                true
+            }
             Request::Status
             | Request::List { .. }
             | Request::Expired { .. }
@@ -215,6 +222,8 @@ pub enum Reply {
     Policy(Policy),
     /// To [`Request::Scrub`]: how scrubs are doing now.
     Scrub(Box<ScrubStatus>),
+    /// To [`Request::Node`]: the node's own form.
+    Node(serde_json::Value),
     /// To [`Request::Check`]; what is wrong came as events.
     Checked {
         /// Blobs looked at.

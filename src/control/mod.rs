@@ -18,4 +18,4 @@ pub use change::{Keep, Limit, PolicyChange};
 pub use client::Client;
 pub use message::{Event, Hello, PROTOCOL_VERSION, Reply, Request, ScrubWish};
 pub use server::{Server, Stop};
-pub use service::{Service, VolumeService};
+pub use service::{NodeDoor, Service, VolumeService};

@@ -24,9 +24,19 @@ pub trait Service: Send + Sync {
     fn answer(&self, request: Request, events: &mut dyn FnMut(Event)) -> Result<Reply>;
 }
 
+/// Somebody who answers what is for the media node; may block.
+pub trait NodeDoor: Send + Sync {
+    /// Answers one wish.
+    ///
+    /// # Errors
+    /// The node's own.
+    fn answer(&self, wish: serde_json::Value) -> Result<serde_json::Value>;
+}
+
 /// Answers with an open volume.
 pub struct VolumeService {
     volume: Arc<Volume>,
+    node: Option<Arc<dyn NodeDoor>>,
     /// Held while a policy is read, changed and written back. No other lock of ours is taken under it.
     policy_change: Mutex<()>,
     is_read_only: bool,
@@ -36,7 +46,14 @@ impl VolumeService {
     /// A service for an open volume.
     #[must_use]
     pub fn new(volume: Arc<Volume>) -> VolumeService {
-        VolumeService { volume, policy_change: Mutex::new(()), is_read_only: false }
+        VolumeService { volume, node: None, policy_change: Mutex::new(()), is_read_only: false }
+    }
+
+    /// The same, giving `node` what is for it.
+    #[must_use]
+    pub fn with_node(mut self, node: Arc<dyn NodeDoor>) -> VolumeService {
+        self.node = Some(node);
+        self
     }
 
     /// The same, refusing all that changes the volume when `is_read_only`.
@@ -188,6 +205,10 @@ impl Service for VolumeService {
                 }
                 Ok(Reply::Scrub(Box::new(volume.scrub_status())))
             }
+            Request::Node { wish } => match &self.node {
+                Some(node) => node.answer(wish).map(Reply::Node),
+                None => Err(Error::new(Kind::Unsupported, "there is no media node to ask")),
+            },
             Request::Sync => volume.sync_all().map(|()| Reply::Done),
             Request::Stop { .. } => {
                 Err(Error::new(Kind::Invalid, "the volume is not mounted; there is nothing to stop"))

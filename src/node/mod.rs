@@ -11,6 +11,7 @@
 //!
 //! The volume is synchronous: every call into it goes through [`core::blocking`].
 
+pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod core;

@@ -166,7 +166,8 @@ impl Mounted {
         }
     }
 
-    fn wait_for_end(&self) -> Option<ExitStatus> {
+    /// Waits for the daemon to end by itself; none when it does not.
+    pub fn wait_for_end(&self) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             if let Some(status) = self.ended() {

@@ -2,6 +2,7 @@
 
 mod key;
 mod media;
+mod node;
 mod options;
 mod policy;
 mod scrub;
@@ -11,6 +12,7 @@ mod volume;
 
 pub use key::*;
 pub use media::*;
+pub use node::*;
 pub use options::*;
 pub use policy::*;
 pub use scrub::*;
@@ -56,7 +58,9 @@ pub enum Command {
     /// Make an empty store
     Init(Init),
     /// Mount a volume
-    Mount(Mount),
+    Mount(Box<Mount>),
+    /// Answer the HTTP media API without a mount
+    Serve(Box<Serve>),
     /// Unmount a volume and end its daemon
     #[command(visible_alias = "unmount")]
     Umount(Umount),
@@ -78,6 +82,8 @@ pub enum Command {
     Retention(Retention),
     /// Show or change what opens the volume
     Key(Key),
+    /// Make, list or end tokens for the HTTP media API
+    Token(TokenArgs),
     /// Verify a volume; exits with 0 only when it is clean
     Check(Check),
     /// Read everything again and verify it, at a bounded rate

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::node::NodeArgs;
 use super::options::{InitArgs, KeyArgs, OutputArgs, TargetArgs};
 use crate::cli::values::{self, Period};
 use crate::control::Limit;
@@ -32,7 +33,7 @@ pub struct Init {
 #[command(
     after_help = "Mount options (-o) are those of mount(8), above all allow_other, default_permissions, fsname=NAME, ro, \
 expired=hidden. For root, allow_other and default_permissions are set.\n\nWith --daemon the log goes to --log-file, else to stderr if that is a file, else to syslog.\n\n\
-Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount /var/lib/wamedia/store /srv/whatsappMedia"
+Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount --listen 127.0.0.1:8080 /var/lib/wamedia/store /srv/whatsappMedia"
 )]
 pub struct Mount {
     /// What opens it.
@@ -47,6 +48,9 @@ pub struct Mount {
     /// Return once the mount answers, and serve it in the background
     #[arg(long)]
     pub daemon: bool,
+    /// The HTTP media API beside the mount.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

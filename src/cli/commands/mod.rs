@@ -10,7 +10,9 @@ mod mount;
 mod quota;
 mod retention;
 mod scrub;
+mod serve;
 mod status;
+mod token;
 mod transfer;
 mod umount;
 
@@ -55,7 +57,8 @@ pub type Outcome = Result<Exit, Failure>;
 pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
     match command {
         Command::Init(args) => init::run(&args, environment),
-        Command::Mount(args) => mount::run(args, environment, log),
+        Command::Mount(args) => mount::run(*args, environment, log),
+        Command::Serve(args) => serve::run(*args, environment, log),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args, environment),
         Command::Ls(args) => listing::list(&args, environment),
@@ -75,6 +78,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Quota(args) => quota::run(args.action, environment),
         Command::Retention(args) => retention::run(args.action, environment),
         Command::Key(args) => key::run(args.action, environment),
+        Command::Token(args) => token::run(args.action, environment),
         Command::Check(args) => check::check(&args, environment),
         Command::Scrub(args) => scrub::run(args, environment),
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, MakeStore, Outcome, make_store};
 use crate::cli::args::Mount;
-use crate::cli::daemon::{self, Service};
+use crate::cli::daemon::{self, MountAt, Service};
 use crate::cli::environment::Environment;
-use crate::cli::exit::Exit;
 use crate::cli::log::Log;
-use crate::cli::process::{self, Ready, Side};
 use crate::cli::values::Period;
-use crate::cli::{holder, keys, target};
+use crate::cli::{holder, keys, node, target};
+use crate::control::Limit;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
@@ -23,6 +22,11 @@ use crate::volume::Schedule;
 pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     let places = Places::resolve(&args)?;
     let options = mount_options(&args, &places.store, environment)?;
+    let node = node::config_of(&args.node, None)?;
+    if node.is_some() && options.read_only() {
+        let message = "the media node takes uploads, which a mount with `-o ro` does not; leave one of them out";
+        return Err(Error::new(Kind::Invalid, message).into());
+    }
     // Before a store and a key are made that a wrong mount point would leave behind.
     require_mount_point(&places.mount_point, args.init)?;
     if !target::is_store(&places.store)? {
@@ -44,27 +48,22 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     }
     let service = Service {
         store: places.store,
-        mount_point: places.mount_point,
-        options,
+        mount: Some(MountAt { point: places.mount_point, options }),
+        node,
         index_cache_bytes: args.index_cache,
-        scrubs: match args.scrub_every {
-            Period::Off => None,
-            Period::Every(every) => Some(Schedule { every, rate: args.scrub_rate.as_option() }),
-        },
+        scrubs: schedule(args.scrub_every, args.scrub_rate),
         sources,
         log_file: args.log_file,
     };
-    process::raise_open_files();
-    let ready = match args.daemon {
-        false => Ready::foreground(),
-        true => match process::fork_daemon()? {
-            // When it failed, it has told why itself.
-            Side::Caller(code) => return Ok(Exit::of_code(code)),
-            Side::Daemon(ready) => ready,
-        },
-    };
-    daemon::serve(service, ready, log)?;
-    Ok(Exit::Success)
+    daemon::run(service, args.daemon, log)
+}
+
+/// When the daemon scrubs by itself.
+pub(super) fn schedule(every: Period, rate: Limit) -> Option<Schedule> {
+    match every {
+        Period::Off => None,
+        Period::Every(every) => Some(Schedule { every, rate: rate.as_option() }),
+    }
 }
 
 /// Where the volume is and is to be.
@@ -149,7 +148,7 @@ mod tests {
 
     fn parse(line: &[&str]) -> Mount {
         match Cli::try_parse_from([&["wamedia", "mount"], line].concat()).unwrap().command {
-            Command::Mount(mount) => mount,
+            Command::Mount(mount) => *mount,
             _ => panic!("no mount"),
         }
     }

@@ -1,0 +1,180 @@
+//! Options and commands of the media node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::options::{KeyArgs, OutputArgs, TargetArgs};
+use crate::cli::values::{self, Period};
+use crate::control::{Keep, Limit};
+use crate::node::tokens::Role;
+
+/// How the media node is run.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Options of the media node")]
+pub struct NodeArgs {
+    /// Answer the HTTP media API (/v1/media) at this address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// With TLS: the certificate chain, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// With TLS: the private key, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Refuse an upload that WhatsApp would refuse, at once instead of when it is sent
+    #[arg(long)]
+    pub strict: bool,
+    /// The status that answers an upload, 201 or 200 [default: 201]
+    #[arg(long, value_name = "STATUS", value_parser = created_status)]
+    pub created_status: Option<u16>,
+    /// Bytes an upload may have [default: 100MiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub max_upload: Option<u64>,
+    /// Requests a second that one token may make in the long run [default: 500]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_second: Option<u32>,
+}
+
+impl NodeArgs {
+    /// Whether nothing was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == NodeArgs::default()
+    }
+}
+
+fn created_status(text: &str) -> Result<u16, String> {
+    match text {
+        "200" => Ok(200),
+        "201" => Ok(201),
+        _ => Err("it is 200 or 201".to_owned()),
+    }
+}
+
+/// `serve`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Serves the HTTP media API without a mount, at 127.0.0.1:8080 unless --listen says otherwise. `wamedia mount --listen` \
+serves both. SIGTERM ends it once answers under way are given; `wamedia umount STORE` does the same.\n\n\
+Example:\n  wamedia token create --role user --name shop /var/lib/wamedia/store\n  wamedia serve /var/lib/wamedia/store\n  \
+curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: image/jpeg' --data-binary @photo.jpg http://127.0.0.1:8080/v1/media"
+)]
+pub struct Serve {
+    /// What opens it.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Return once it answers, and serve in the background
+    #[arg(long)]
+    pub daemon: bool,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Memory for the index
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
+    pub index_cache: u64,
+    /// Scrub by itself so long after the last scrub, or off
+    #[arg(long, value_name = "TIME", value_parser = values::period, default_value = "30d")]
+    pub scrub_every: Period,
+    /// Bytes a second that such a scrub reads, or none for as fast as the disk is
+    #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
+    pub scrub_rate: Limit,
+    /// The store
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+}
+
+/// `token`
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  wamedia token create --role admin --name ops /var/lib/wamedia/store\n  \
+wamedia token list /var/lib/wamedia/store\n  wamedia token revoke --name ops /var/lib/wamedia/store")]
+pub struct TokenArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+/// What `token` can do.
+#[derive(Subcommand, Debug)]
+pub enum TokenAction {
+    /// Make a token and print it, as the last line
+    #[command(
+        after_help = "The token is shown this once; the volume keeps its digest only. `POST /v1/users/login` takes its name \
+and the token as name and password, and gives tokens that last 7 days.\n\n\
+Example:\n  wamedia token create --role user /var/lib/wamedia/store | tail -n 1"
+    )]
+    Create(TokenCreate),
+    /// List tokens that have not ended
+    #[command(after_help = "Example:\n  wamedia token list --json /srv/whatsappMedia")]
+    List(TokenList),
+    /// End all tokens of a name, at once
+    #[command(after_help = "Example:\n  wamedia token revoke --name shop /srv/whatsappMedia")]
+    Revoke(TokenRevoke),
+}
+
+/// What a token's holder may do, as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Everything
+    Admin,
+    /// Media and messages, no settings and no clean-up
+    User,
+}
+
+impl From<RoleArg> for Role {
+    fn from(arg: RoleArg) -> Role {
+        match arg {
+            RoleArg::Admin => Role::Admin,
+            RoleArg::User => Role::User,
+        }
+    }
+}
+
+/// `token create`
+#[derive(Args, Debug)]
+pub struct TokenCreate {
+    /// What its holder may do
+    #[arg(long, value_name = "ROLE", value_enum)]
+    pub role: RoleArg,
+    /// Whose it is [default: the role]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How long it lasts, or forever
+    #[arg(long, value_name = "TIME", value_parser = values::keep, default_value = "forever")]
+    pub expires: Keep,
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `token list`
+#[derive(Args, Debug)]
+pub struct TokenList {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `token revoke`
+#[derive(Args, Debug)]
+pub struct TokenRevoke {
+    /// Whose tokens
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

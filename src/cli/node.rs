@@ -1,0 +1,148 @@
+//! The media node as the command line starts and asks it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+use super::args::NodeArgs;
+use super::session::{self, Session};
+use crate::control::{NodeDoor, Reply, Request};
+use crate::error::{Error, Kind, Result};
+use crate::node::admin::{self, Answer, Wish};
+use crate::node::config::FileModes;
+use crate::node::{self, Core, NodeConfig, TlsFiles};
+use crate::volume::Volume;
+
+/// Where a node listens that is told nothing else.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// The configuration that the command line asks for; `None` when it asks for no node.
+///
+/// # Errors
+/// `Invalid` for options that need `--listen`.
+pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<NodeConfig>> {
+    let Some(listen) = args.listen.or(default) else {
+        return match args.is_empty() {
+            true => Ok(None),
+            false => Err(Error::new(Kind::Invalid, "options of the media node need --listen ADDRESS")),
+        };
+    };
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let defaults = NodeConfig::new(listen);
+    Ok(Some(NodeConfig {
+        tls,
+        created_status: args.created_status.unwrap_or(defaults.created_status),
+        strict: args.strict,
+        max_upload_bytes: args.max_upload.unwrap_or(defaults.max_upload_bytes),
+        requests_per_second: args.requests_per_second.unwrap_or(defaults.requests_per_second),
+        files: FileModes { uid, gid, ..defaults.files },
+        ..defaults
+    }))
+}
+
+/// A node that is about to answer: its address is taken, its certificate read.
+pub struct Prepared {
+    core: Arc<Core>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+/// Takes the address and reads what the volume keeps.
+///
+/// # Errors
+/// `Io` for the address, `Invalid` for the certificate, and those of the volume.
+pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> Result<Prepared> {
+    let tls = config.tls.as_ref().map(node::server::acceptor).transpose()?;
+    let listener = runtime.block_on(node::server::bind(&config))?;
+    if tls.is_none() && !config.listen.ip().is_loopback() {
+        warn!("the media node listens at {} without TLS: tokens and media can be read on the way", config.listen);
+    }
+    let core = Core::new(Arc::clone(volume), config)?;
+    Ok(Prepared { core, listener, tls })
+}
+
+impl Prepared {
+    /// The node's door for the control socket.
+    #[must_use]
+    pub fn door(&self) -> Arc<Door> {
+        Arc::new(Door { volume: Arc::clone(&self.core.volume), core: Mutex::new(Some(Arc::clone(&self.core))) })
+    }
+
+    /// Answers requests from now on.
+    #[must_use]
+    pub fn start(self, runtime: &Runtime) -> Running {
+        let (end, ended) = watch::channel(false);
+        if let Ok(address) = self.listener.local_addr() {
+            let scheme = if self.tls.is_some() { "https" } else { "http" };
+            info!("the media node answers at {scheme}://{address}");
+        }
+        let task = runtime.spawn(node::serve(self.core, self.listener, self.tls, ended));
+        Running { end, task }
+    }
+}
+
+/// A node that answers.
+pub struct Running {
+    end: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Lets it take no more requests, and waits for those under way.
+    pub async fn drain(self) {
+        // Nobody listens when it has ended already.
+        let _ = self.end.send(true);
+        if let Err(error) = self.task.await {
+            warn!(%error, "the media node failed");
+        }
+    }
+}
+
+/// Answers what is asked of the node; reads what the volume keeps for it when that is asked for.
+pub struct Door {
+    volume: Arc<Volume>,
+    core: Mutex<Option<Arc<Core>>>,
+}
+
+impl Door {
+    /// The door of a volume without a node that runs.
+    #[must_use]
+    pub fn new(volume: Arc<Volume>) -> Door {
+        Door { volume, core: Mutex::new(None) }
+    }
+
+    fn core(&self) -> Result<Arc<Core>> {
+        let mut core = self.core.lock();
+        if let Some(core) = &*core {
+            return Ok(Arc::clone(core));
+        }
+        let made = Core::new(Arc::clone(&self.volume), NodeConfig::new(DEFAULT_LISTEN))?;
+        Ok(Arc::clone(core.insert(made)))
+    }
+}
+
+impl NodeDoor for Door {
+    fn answer(&self, wish: serde_json::Value) -> Result<serde_json::Value> {
+        admin::answer(&*self.core()?, wish)
+    }
+}
+
+/// Asks the node of a session.
+///
+/// # Errors
+/// The node's own; `Version` for an answer to another question.
+pub fn ask(session: &mut Session, wish: &Wish) -> Result<Answer> {
+    let wish = serde_json::to_value(wish).map_err(|_| session::unexpected())?;
+    match session.ask_quietly(&Request::Node { wish })? {
+        Reply::Node(answer) => serde_json::from_value(answer).map_err(|_| session::unexpected()),
+        _ => Err(session::unexpected()),
+    }
+}

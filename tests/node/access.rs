@@ -1,0 +1,132 @@
+//! Who may ask what.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::served::{Served, fault_of, make_token};
+use crate::support::machine::can_mount;
+use crate::support::place::{Place, text};
+
+#[test]
+fn only_a_valid_token_opens_and_only_an_admins_changes_settings() {
+    if !can_mount("only_a_valid_token_opens_and_only_an_admins_changes_settings") {
+        return;
+    }
+    let place = Place::with_volume(&[]);
+    let (user, admin) = (make_token(&place, "user", "shop"), make_token(&place, "admin", "ops"));
+    let served = Served::again(place, user.clone(), &[]);
+    let client = &served.client;
+    let url = format!("{}/v1/health", served.base);
+
+    let nobody = client.get(&url).send().unwrap();
+    assert_eq!(nobody.headers()["www-authenticate"], "Bearer realm=\"wamedia\"");
+    assert_eq!(fault_of(nobody).1, 1005);
+    for wrong in ["", "wam_x", &user[..user.len() - 1]] {
+        let (status, code, _) = fault_of(client.get(&url).bearer_auth(wrong).send().unwrap());
+        assert_eq!((status, code), (StatusCode::UNAUTHORIZED, 1005));
+    }
+    let health: Value = client.get(&url).header("D360-API-KEY", &user).send().unwrap().json().unwrap();
+    assert_eq!(health["health"]["gateway_status"], "connected");
+    assert_eq!(client.get(format!("{}/healthz", served.base)).send().unwrap().status(), StatusCode::OK);
+
+    let settings = format!("{}/v1/settings/application", served.base);
+    let forbidden = client.get(&settings).bearer_auth(&user).send().unwrap();
+    assert_eq!(forbidden.status(), StatusCode::FORBIDDEN);
+    let patch = |body: Value| client.patch(&settings).bearer_auth(&admin).json(&body).send().unwrap();
+    assert_eq!(patch(json!({"webhooks": {"url": "https://shop.example/hook"}})).status(), StatusCode::OK);
+    let (status, code, details) = fault_of(patch(json!({"webhooks": {"url": "nowhere"}})));
+    assert_eq!((status, code), (StatusCode::BAD_REQUEST, 1009));
+    assert!(details.contains("webhooks.url"), "{details}");
+    assert_eq!(fault_of(patch(json!({"no_such_setting": 1}))).0, StatusCode::BAD_REQUEST);
+    assert_eq!(fault_of(patch(json!([1]))).0, StatusCode::BAD_REQUEST);
+    let now: Value = client.get(&settings).bearer_auth(&admin).send().unwrap().json().unwrap();
+    let application = &now["settings"]["application"];
+    assert_eq!(application["webhooks"]["url"], "https://shop.example/hook");
+    assert_eq!(application["callback_backoff_delay_ms"], 3000);
+
+    let Served { mounted, place, .. } = served;
+    mounted.kill();
+    let served = Served::again(place, user, &[]);
+    let settings = format!("{}/v1/settings/application", served.base);
+    let now: Value = served.client.get(&settings).bearer_auth(&admin).send().unwrap().json().unwrap();
+    assert_eq!(now["settings"]["application"]["webhooks"]["url"], "https://shop.example/hook", "it outlives a kill");
+    served.mounted.unmount();
+}
+
+#[test]
+fn a_login_gives_a_token_and_what_is_revoked_ends_at_once() {
+    if !can_mount("a_login_gives_a_token_and_what_is_revoked_ends_at_once") {
+        return;
+    }
+    let served = Served::start(&[], &[]);
+    let login = format!("{}/v1/users/login", served.base);
+    let answer: Value =
+        served.client.post(&login).basic_auth("tester", Some(&served.token)).send().unwrap().json().unwrap();
+    let token = answer["users"][0]["token"].as_str().unwrap().to_owned();
+    let ends = answer["users"][0]["expires_after"].as_str().unwrap();
+    assert!(ends.ends_with("+00:00") && ends.len() == 25, "{ends}");
+    let health = |token: &str| {
+        served.client.get(format!("{}/v1/health", served.base)).bearer_auth(token).send().unwrap().status()
+    };
+    assert_eq!(health(&token), StatusCode::OK);
+    for (name, secret) in [("other", served.token.as_str()), ("tester", "wrong"), ("tester", &token)] {
+        let refused = served.client.post(&login).basic_auth(name, Some(secret)).send().unwrap();
+        assert_eq!(fault_of(refused).0, StatusCode::UNAUTHORIZED, "{name}");
+    }
+    let logout = served.client.post(format!("{}/v1/users/logout", served.base)).bearer_auth(&token).send().unwrap();
+    assert_eq!(logout.status(), StatusCode::OK);
+    assert_eq!(health(&token), StatusCode::UNAUTHORIZED);
+
+    let mnt = served.mounted.root().to_owned();
+    let listed = served.place.run(&["token", "list", "--json", text(&mnt)]).json_lines();
+    assert_eq!((listed.len(), &listed[0]["name"]), (1, &json!("tester")));
+    let made = served.place.run(&["token", "create", "--role", "admin", "--json", text(&mnt)]).json();
+    assert_eq!(health(made["token"].as_str().unwrap()), StatusCode::OK, "a token made while it runs");
+    served.place.run(&["token", "revoke", "--name", "tester", text(&mnt)]).expect_success();
+    assert_eq!(health(&served.token), StatusCode::UNAUTHORIZED);
+    let told = served.place.run(&["token", "revoke", "--name", "nobody", text(&mnt)]).expect_failure();
+    assert!(told.contains("nobody"), "{told}");
+    served.mounted.unmount();
+}
+
+#[test]
+fn tokens_lie_nowhere_in_the_store_or_the_log() {
+    if !can_mount("tokens_lie_nowhere_in_the_store_or_the_log") {
+        return;
+    }
+    let served = Served::start(&["--cipher", "none"], &["--log-file", "/dev/stderr"]);
+    assert_eq!(served.get("/v1/health").status(), StatusCode::OK);
+    let (token, place) = (served.token.clone(), served.place);
+    served.mounted.unmount();
+    for entry in walkdir::WalkDir::new(place.dir()) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
+            assert!(!found, "the token stands in {}", entry.path().display());
+        }
+    }
+}
+
+#[test]
+fn who_shows_no_token_is_refused_before_the_body_is_read() {
+    if !can_mount("who_shows_no_token_is_refused_before_the_body_is_read") {
+        return;
+    }
+    let served = Served::start(&[], &[]);
+    let address = served.base.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    // A body of 50 MB is announced, and never sent.
+    stream.write_all(b"POST /v1/media HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    let unknown = served.ask(Method::GET, "/v1/nothing").send().unwrap();
+    assert_eq!(fault_of(unknown).1, 1006);
+    let wrong = served.ask(Method::PUT, "/v1/media").send().unwrap();
+    assert_eq!(fault_of(wrong).0, StatusCode::METHOD_NOT_ALLOWED);
+    served.mounted.unmount();
+}

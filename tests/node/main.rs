@@ -1,0 +1,11 @@
+//! The media node as programs use it: a real mount, real sockets, real kills.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod ending;
+mod limits;
+mod media;
+mod served;
