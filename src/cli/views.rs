@@ -293,6 +293,8 @@ pub struct CheckView<'a> {
     pub bytes: u64,
     /// What is wrong, or was before a repair.
     pub findings: &'a [Finding],
+    /// How many more there are.
+    pub unlisted: u64,
     /// What a repair did.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub repaired: Option<RepairedView<'a>>,
@@ -306,7 +308,7 @@ pub struct RepairedView<'a> {
     /// Findings that were moved away.
     pub moved: usize,
     /// Findings that are as they were.
-    pub left: usize,
+    pub left: u64,
     /// Where what was taken away lies, from the store directory.
     pub quarantine: Option<&'a str>,
 }

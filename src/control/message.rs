@@ -230,8 +230,11 @@ pub enum Reply {
         blobs: u64,
         /// Bytes read and verified.
         bytes: u64,
-        /// Things that are wrong.
+        /// Things that are wrong and came as events.
         findings: u64,
+        /// How many more there are.
+        #[serde(default)]
+        unlisted: u64,
         /// Where a repair put what it took away, from the store directory.
         #[serde(default)]
         quarantine: Option<String>,

@@ -162,8 +162,8 @@ impl VolumeService {
         for finding in std::mem::take(&mut report.findings) {
             events(Event::Finding(finding));
         }
-        let CheckReport { blobs, bytes, quarantine, needs_rebuild, .. } = report;
-        Ok(Reply::Checked { blobs, bytes, findings, quarantine, needs_rebuild })
+        let CheckReport { blobs, bytes, unlisted, quarantine, needs_rebuild, .. } = report;
+        Ok(Reply::Checked { blobs, bytes, findings, unlisted, quarantine, needs_rebuild })
     }
 }
 

@@ -14,7 +14,8 @@ use super::{Client, Event, Hello, PROTOCOL_VERSION, Reply, Request, Server, Serv
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Finding, PurgeReport};
 
-const CHECKED: Reply = Reply::Checked { blobs: 1, bytes: 2, findings: 500, quarantine: None, needs_rebuild: false };
+const CHECKED: Reply =
+    Reply::Checked { blobs: 1, bytes: 2, findings: 500, unlisted: 3, quarantine: None, needs_rebuild: false };
 
 struct Pretended;
 

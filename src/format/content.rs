@@ -84,6 +84,18 @@ impl ChunkMap {
         self.runs.get(at)
     }
 
+    /// The first chunk from `from` on that lies in a frame, and where that starts.
+    #[must_use]
+    pub fn next_stored(&self, from: u64) -> Option<(u64, u64)> {
+        let at = self.runs.partition_point(|run| run.end() <= from);
+        let run = self.runs.get(at..)?.iter().find(|run| run.place != Place::Reserved)?;
+        let chunk = run.first.max(from);
+        match run.place.nth(chunk - run.first) {
+            Place::Stored { offset, .. } => Some((chunk, offset)),
+            Place::Reserved => None,
+        }
+    }
+
     /// Puts `count` chunks from `first` on at `place` (or makes them a hole).
     pub fn set(&mut self, first: u64, count: u64, place: Option<Place>) {
         if count == 0 {

@@ -102,6 +102,26 @@ pub(super) fn tree_bytes(dir: &Path) -> u64 {
     found.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|meta| meta.blocks() * 512).sum()
 }
 
+/// Refuses a directory in which, or in whose place, something else lies than directories and regular files. sled follows
+/// links, and would write to where they lead, and waits for the other end of a pipe.
+///
+/// # Errors
+/// `Damaged` naming it; `Io`. A missing directory is none.
+pub(super) fn expect_own(dir: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(dir).follow_root_links(false) {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() || entry.file_type().is_dir() => {}
+            Ok(entry) => {
+                let what = format!("{} is neither a file nor a directory", entry.path().display());
+                return Err(Error::new(Kind::Damaged, what));
+            }
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
+            Err(e) => return Err(named(dir)(e.into())),
+        }
+    }
+    Ok(())
+}
+
 /// Removes what a crash or a full disk left of a snapshot being written, which sled would take for a finished one.
 ///
 /// # Errors

@@ -15,6 +15,9 @@ use crate::error::{Error, Kind, Result};
 
 /// Opens or makes the index in `dir`.
 pub(super) fn open(dir: &Path, options: Options, sealer: Arc<dyn Sealer>) -> Opened {
+    if let Err(e) = files::expect_own(dir) {
+        return Opened::Unusable { reason: e.to_string(), full_disk: false };
+    }
     let tree = files::tree_dir(dir);
     let result = match fs::metadata(&tree) {
         Ok(_) => open_existing(dir, &tree, options, sealer),

@@ -1,5 +1,6 @@
 //! Blobs as files, 4096 numbers to a directory.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -24,9 +25,9 @@ use crate::own_file;
 /// Binary logarithm of how many blob numbers share a directory.
 pub(super) const DIR_SHIFT: u32 = 12;
 /// Digits of a directory's name.
-const DIR_DIGITS: usize = 13;
+pub(super) const DIR_DIGITS: usize = 13;
 /// Digits of a blob's name.
-const BLOB_DIGITS: usize = 16;
+pub(super) const BLOB_DIGITS: usize = 16;
 /// How many blobs are kept open.
 const OPEN_BLOBS: usize = 256;
 /// The most buffers one system call takes (`IOV_MAX`).
@@ -62,9 +63,10 @@ impl DirStore {
     /// Opens the blobs below `root`, which is made if it is not there.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`.
+    /// `Invalid` when a directory of blobs is a symbolic link; `Io`, `NoSpace`.
     pub fn open(root: &Path) -> Result<DirStore> {
         make_dir(root)?;
+        expect_no_links(root)?;
         let root_file = File::open(root).map_err(|e| Error::io(root.display(), e))?;
         Ok(DirStore {
             root: root.to_owned(),
@@ -136,6 +138,26 @@ impl DirStore {
     }
 }
 
+/// Refuses directories that lie elsewhere: what is written there would be written out of the store, and a repair would take
+/// what lies there for its own.
+fn expect_no_links(root: &Path) -> Result<()> {
+    let named = |e| Error::io(root.display(), e);
+    let refuse = |path: &Path| {
+        let what = format!("{} is a symbolic link; put the directory in its place that it leads to", path.display());
+        Err(Error::new(Kind::Invalid, what))
+    };
+    if std::fs::symlink_metadata(root).map_err(named)?.is_symlink() {
+        return refuse(root);
+    }
+    for entry in std::fs::read_dir(root).map_err(named)? {
+        let entry = entry.map_err(named)?;
+        if number_of(&entry.file_name(), DIR_DIGITS).is_some() && entry.file_type().map_err(named)?.is_symlink() {
+            return refuse(&entry.path());
+        }
+    }
+    Ok(())
+}
+
 fn make_dir(path: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io(path.display(), e)),
@@ -174,6 +196,10 @@ impl Store for DirStore {
         self.latch.pass()?;
         let _closed = self.open.lock().pop(&id);
         match std::fs::remove_file(self.path(id)) {
+            // None of ours: `check` names it, and the volume goes on.
+            Err(e) if e.kind() == ErrorKind::IsADirectory => {
+                tracing::warn!("a directory lies in the place of blob {id}")
+            }
             Err(e) if e.kind() != ErrorKind::NotFound => {
                 return self.latch.watch(Err(Error::io(self.path(id).display(), e)));
             }
@@ -219,6 +245,13 @@ impl Store for DirStore {
     }
 }
 
+/// The number that a name of so many digits tells, written as we write it.
+pub(super) fn number_of(name: &OsStr, digits: usize) -> Option<u64> {
+    let name = name.to_str()?;
+    let number = u64::from_str_radix(name, 16).ok()?;
+    (name == format!("{number:0digits$x}")).then_some(number)
+}
+
 /// The names of a directory that are hexadecimal numbers, in ascending order; others are none of ours.
 fn numbers_in(dir: &Path, digits: usize) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
@@ -228,9 +261,7 @@ fn numbers_in(dir: &Path, digits: usize) -> Result<Vec<u64>> {
         other => other.map_err(|e| Error::io(dir.display(), e))?,
     };
     for entry in entries {
-        let name = entry.map_err(|e| Error::io(dir.display(), e))?.file_name();
-        let number = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
-        numbers.extend(number.filter(|number| name == *format!("{number:0digits$x}")));
+        numbers.extend(number_of(&entry.map_err(|e| Error::io(dir.display(), e))?.file_name(), digits));
     }
     numbers.sort_unstable();
     Ok(numbers)

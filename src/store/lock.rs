@@ -61,15 +61,6 @@ impl StoreLock {
             .map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
         matches!(tried, Ok(Err(rustix::io::Errno::WOULDBLOCK)))
     }
-
-    /// Writes this process's id into the lock again, after a fork handed it on.
-    pub fn write_holder(&mut self) {
-        use std::os::unix::fs::FileExt;
-        let _courtesy = self
-            ._file
-            .set_len(0)
-            .and_then(|()| self._file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
-    }
 }
 
 /// The failure to open the lock, with the mend where there is one.

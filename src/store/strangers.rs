@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::directory::DIR_SHIFT;
+use super::directory::{BLOB_DIGITS, DIR_DIGITS, DIR_SHIFT, number_of};
 use super::journal::Series;
 use super::quarantine::QUARANTINE_DIR;
 use crate::error::{Error, Result};
@@ -40,9 +40,10 @@ pub fn strangers(store: &Path) -> Result<Vec<PathBuf>> {
     let blobs = Path::new("blobs");
     for dir in names_in(&store.join(blobs))? {
         let path = blobs.join(&dir);
-        match number(&dir, 13) {
-            Some(high) if store.join(&path).is_dir() => {
-                let is_in_place = |name: &OsStr| number(name, 16).is_some_and(|number| number >> DIR_SHIFT == high);
+        match number_of(&dir, DIR_DIGITS) {
+            Some(high) if std::fs::symlink_metadata(store.join(&path)).is_ok_and(|found| found.is_dir()) => {
+                let is_in_place =
+                    |name: &OsStr| number_of(name, BLOB_DIGITS).is_some_and(|number| number >> DIR_SHIFT == high);
                 let all = names_in(&store.join(&path))?;
                 found.extend(all.iter().filter(|name| !is_in_place(name)).map(|name| path.join(name)));
             }
@@ -60,13 +61,6 @@ fn is_own(name: &str) -> bool {
 
 fn is_journal(name: &str) -> bool {
     [Series::Changes, Series::State].into_iter().any(|series| series.generation_of(name).is_some())
-}
-
-/// The number that a name of so many digits tells, written as we write it.
-fn number(name: &OsStr, digits: usize) -> Option<u64> {
-    let name = name.to_str()?;
-    let number = u64::from_str_radix(name, 16).ok()?;
-    (name == format!("{number:0digits$x}")).then_some(number)
 }
 
 fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {

@@ -11,14 +11,15 @@ use super::strays::SECOND_LOOK;
 use super::truth::{self, Keys};
 use super::{Volume, policy};
 use crate::error::{Kind, Result};
-use crate::format::content::Place;
 use crate::format::frame::CHUNK_LEN;
 use crate::format::geometry::chunk_len;
-use crate::ids::{BlobId, FileKind, Ino};
+use crate::ids::{BlobId, Ino};
 use crate::index::{Table, schema};
 use crate::store::{strangers, superblock_copies};
 
 const STEP: usize = 256;
+/// Chunks read before others have their turn.
+const STEP_CHUNKS: usize = 16;
 /// Findings kept in a report; beyond, they are only counted.
 const MAX_FINDINGS: usize = 10_000;
 
@@ -74,6 +75,8 @@ impl Volume {
     pub(super) fn note(report: &mut CheckReport, finding: Finding) {
         if report.findings.len() < MAX_FINDINGS {
             report.findings.push(finding);
+        } else {
+            report.unlisted += 1;
         }
     }
 
@@ -104,15 +107,15 @@ impl Volume {
         for problem in problems {
             Volume::note(report, blank(Fault::Blob, problem));
         }
-        if read_all && state.record.attrs.kind == FileKind::Regular && state.content.is_some() {
-            let blank = blank(Fault::Chunk, String::new());
-            self.check_content(&state, &blank, report);
-        }
+        let of_chunks = blank(Fault::Chunk, String::new());
         let misled = blank(Fault::Index, "one of its names leads elsewhere; run `wamedia rebuild-index`".into());
         let is_led_to = self.is_led_to(&state);
         drop(state);
         if !is_led_to && !self.is_led_to_for_good(&inode) {
             Volume::note(report, misled);
+        }
+        if read_all {
+            self.check_content(&inode, &of_chunks, report);
         }
         Some(at.blob)
     }
@@ -190,17 +193,23 @@ impl Volume {
         if above.is_empty() { link.name.clone() } else { [above.as_slice(), b"/", &link.name].concat() }
     }
 
-    fn check_content(&self, state: &State, blank: &Finding, report: &mut CheckReport) {
-        let Some(content) = &state.content else { return };
-        if let Some(writer) = &state.writer {
-            writer.flight.wait();
-        }
+    /// Verifies the chunks of a medium, some at a time, so that nobody who wants to change it waits for long.
+    fn check_content(&self, inode: &Inode, blank: &Finding, report: &mut CheckReport) {
         let mut plain = vec![0; CHUNK_LEN];
-        for run in content.map.runs().iter().filter(|run| run.place != Place::Reserved) {
-            for chunk in run.first..run.first + run.count {
-                let want = chunk_len(state.record.len, chunk);
-                let part = plain.get_mut(..want).unwrap_or_default();
-                match self.read_state(state, chunk * CHUNK_LEN as u64, part) {
+        let mut next = 0;
+        loop {
+            let state = inode.state.read();
+            let Some(content) = state.content.as_ref().filter(|_| state.record.is_medium() && !state.removed) else {
+                return;
+            };
+            if let Some(writer) = &state.writer {
+                writer.flight.wait();
+            }
+            for _ in 0..STEP_CHUNKS {
+                let Some((chunk, _)) = content.map.next_stored(next) else { return };
+                next = chunk + 1;
+                let part = plain.get_mut(..chunk_len(state.record.len, chunk)).unwrap_or_default();
+                match self.read_state(&state, chunk * CHUNK_LEN as u64, part) {
                     Ok(got) => report.bytes += got as u64,
                     Err(e) => {
                         Volume::note(report, Finding { chunk: Some(chunk), problem: e.to_string(), ..blank.clone() });

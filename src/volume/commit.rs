@@ -266,8 +266,13 @@ impl Volume {
         let mut next = vec![Arc::clone(inode)];
         while let Some(inode) = next.pop() {
             for parent in self.commit_for_sync(&inode, &mut to_sync, seen.len() == 1, with_content)? {
-                if seen.insert(parent) {
-                    next.extend(self.inode(parent).ok());
+                if !seen.insert(parent) {
+                    continue;
+                }
+                match self.inode(parent) {
+                    // One that cannot be looked at is either durable, or the sync has failed.
+                    Err(e) if self.is_unsynced(parent) => return Err(e),
+                    found => next.extend(found.ok()),
                 }
             }
         }

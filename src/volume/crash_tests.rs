@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, Volume};
+use super::{InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, Volume, XattrMode};
 use crate::crypto::{KeySource, make_key_file};
 use crate::error::Kind;
 use crate::ids::Ino;
@@ -281,7 +281,32 @@ fn what_was_renamed_is_found_again_when_the_renaming_was_lost_and_the_name_given
         assert_eq!(len_of(&lost, "log", 2), 500);
         let found = lost.resolve(format!("lost+found/{old}_log").as_bytes()).unwrap();
         assert_eq!(lost.getattr(found).unwrap().size, 1000);
+        let notes = lost.status().unwrap().recovery;
+        assert!(notes.iter().any(|note| note.contains(&format!("lost+found/{old}_"))), "{notes:?}");
+        assert!(!notes.iter().any(|note| note.contains("log")), "they are logged, so they show no name: {notes:?}");
     }
+}
+
+#[test]
+fn a_sync_that_failed_for_who_left_a_name_fails_again_until_there_is_room() {
+    let (dir, volume) = new_volume();
+    let old = put(&volume, "log", 1, 1000);
+    volume.set_xattr(old, b"user.long", &[7; 8000], XattrMode::Any).unwrap();
+    let (_, new) = volume.create(Ino::ROOT, b"young", &NODE, RW).unwrap();
+    volume.sync_all().unwrap();
+    let policy = Policy::clone(&volume.policy());
+    volume.set_policy(Policy { floor_bytes: u64::MAX / 2, ..policy.clone() }).unwrap();
+    for (from, to) in [("log", "log.1"), ("young", "log")] {
+        volume.rename(Ino::ROOT, from.as_bytes(), Ino::ROOT, to.as_bytes(), RenameMode::Replace).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(volume.fsync(&new, false).unwrap_err().kind(), Kind::NoSpace);
+    }
+    volume.set_policy(policy).unwrap();
+    volume.fsync(&new, false).unwrap();
+    assert!(!volume.is_unsynced(old));
+    let (_image, killed) = after_a_crash(&dir);
+    assert_eq!((len_of(&killed, "log.1", 1), len_of(&killed, "log", 2)), (1000, 0));
 }
 
 #[test]

@@ -79,6 +79,9 @@ pub struct CheckReport {
     pub bytes: u64,
     /// What is wrong, or was before a repair; empty when clean.
     pub findings: Vec<Finding>,
+    /// How many more there are, beyond those that one report has room for. A repair leaves them to the next.
+    #[serde(default)]
+    pub unlisted: u64,
     /// Where a repair put what it took away, from the store directory.
     #[serde(default)]
     pub quarantine: Option<String>,

@@ -174,7 +174,7 @@ impl Volume {
     /// Writes both copies of the policy in force again.
     pub(super) fn rewrite_policy(&self) -> Result<()> {
         let _one = self.policy_change.lock();
-        write(&self.layout, &self.policy_key, self.id, &self.in_force())
+        self.store.latch().watch(write(&self.layout, &self.policy_key, self.id, &self.in_force()))
     }
 
     /// The policy that holds now.
@@ -196,7 +196,7 @@ impl Volume {
         validate(&policy)?;
         let _one = self.policy_change.lock();
         let new = self.in_force().followed_by(policy, self.clock.now());
-        write(&self.layout, &self.policy_key, self.id, &new)?;
+        self.store.latch().watch(write(&self.layout, &self.policy_key, self.id, &new))?;
         let is_sorted = new.sorting() == self.in_force().sorting();
         if !is_sorted {
             // Before the first record is put in under the new rules.

@@ -24,6 +24,8 @@ const STEP: usize = 1 << 20;
 const MISSING: &str = "nothing is left of it in the store, so its names were taken away; restore it from a backup";
 const NO_SUPERBLOCK: &str =
     "no copy of the superblock is whole: put one back from a backup before the volume is unmounted";
+const UNREAD: &str =
+    "the disk does not give what is to be read for it; mend the disk, or put the blob back from a backup";
 const IN_USE: &str = "it is open for writing; close it and repair again";
 const READABLE: &str =
     "it is readable where it is whole; `wamedia check --read-all --repair --move-damaged` moves it away";
@@ -167,17 +169,22 @@ impl Repairing<'_> {
         let volume = self.volume;
         // While it is held, no blob is removed, and none is on its way from the list of those that may go.
         let _no_removal = volume.tracking.reaping.lock();
-        let Some(blob) = volume.store.open(id)? else { return Ok(Repair::Mended("it is gone by now".to_owned())) };
+        let blob = match volume.store.open(id) {
+            Ok(None) => return Ok(Repair::Mended("it is gone by now".to_owned())),
+            // No regular file: nothing can be read from it.
+            Err(e) if e.kind() == Kind::Damaged => None,
+            found => found?,
+        };
         if volume.stray_now(id)?.is_none() {
             return Ok(Repair::Mended("it is an inode's by now".to_owned()));
         }
-        if let Ok(Some(truth)) = truth::read(volume.keys(), &*blob)
+        if let Some(blob) = blob
+            && let Ok(Some(truth)) = truth::read(volume.keys(), &*blob)
             && volume.read_record(truth.record.attrs.ino)?.is_none()
         {
             self.needs_rebuild = true;
             return Ok(Repair::Left(REBUILD.to_owned()));
         }
-        drop(blob);
         let kept = self.quarantine.keep(&Layout::blob(id))?;
         volume.store.remove(id)?;
         Ok(kept.map_or_else(|| Repair::Mended("it is gone by now".to_owned()), |kept| moved(&kept)))
@@ -197,7 +204,7 @@ impl Repairing<'_> {
         if state.writers > 0 || state.writer.is_some() || state.is_uncommitted() {
             return Ok(Repair::Left(IN_USE.to_owned()));
         }
-        if is_blobs && self.is_newer_than_known(&state, at.blob)? {
+        if is_blobs && self.is_newer_than_known(&state, at.blob) {
             self.needs_rebuild = true;
             return Ok(Repair::Left(REBUILD.to_owned()));
         }
@@ -208,6 +215,8 @@ impl Repairing<'_> {
         if is_blobs || !state.record.is_medium() {
             match volume.write_anew(&inode, &mut state) {
                 Err(e) if e.kind() == Kind::Damaged => {}
+                // What cannot be read may be whole.
+                Err(e) if e.kind() == Kind::Io => return Ok(Repair::Left(format!("{UNREAD} ({e})"))),
                 other => {
                     other?;
                     drop(state);
@@ -234,12 +243,12 @@ impl Repairing<'_> {
     }
 
     /// Whether a blob says more than the index knows of its inode.
-    fn is_newer_than_known(&self, state: &State, id: BlobId) -> Result<bool> {
-        let Some(blob) = self.volume.store.open(id)? else { return Ok(false) };
+    fn is_newer_than_known(&self, state: &State, id: BlobId) -> bool {
+        let Ok(Some(blob)) = self.volume.store.open(id) else { return false };
         let said = truth::read(self.volume.keys(), &*blob).ok().flatten();
-        Ok(said.is_some_and(|truth| {
+        said.is_some_and(|truth| {
             truth.record.attrs.ino == state.record.attrs.ino && truth.record.attrs.seq > state.record.attrs.seq
-        }))
+        })
     }
 }
 

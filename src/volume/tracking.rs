@@ -69,8 +69,9 @@ pub(super) struct Tracking {
     pub reaping: Mutex<()>,
     /// Names whose last holder has left them for others, and who that was.
     pub vacated: Mutex<HashMap<(Ino, Vec<u8>), Ino>>,
-    /// Inodes that have got names others had left, with those others, as long as they are not durable.
-    pub leavers: Mutex<HashMap<Ino, Vec<Ino>>>,
+    /// Inodes that have got names others had left, with the number of each name and that other one, as long as it is not
+    /// durable.
+    pub leavers: Mutex<HashMap<Ino, Vec<(u64, Ino)>>>,
     /// Inodes whose bytes are to be inspected when there is time.
     pub uninspected: Mutex<Vec<Ino>>,
     /// Media that could not be sorted by age, since their names could not be read.

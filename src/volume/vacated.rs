@@ -33,25 +33,41 @@ impl Volume {
         let leaver = vacated.remove(&(link.parent, link.name.clone()));
         drop(vacated);
         if let Some(leaver) = leaver.filter(|leaver| *leaver != ino && self.is_unsynced(*leaver)) {
-            self.tracking.leavers.lock().entry(ino).or_default().push(leaver);
+            self.tracking.leavers.lock().entry(ino).or_default().push((link.id, leaver));
         }
     }
 
-    /// Makes durable that those have left whose names an inode, and they in turn, have got.
+    /// Makes durable that those have left whose names an inode, and they in turn, have got. They stay in mind until that is
+    /// done: a sync that failed may be tried again, and one beside this one must not be done before.
     pub(super) fn sync_leavers(&self, inode: &Arc<Inode>) -> Result<()> {
-        let mut order: Vec<Ino> = self.tracking.leavers.lock().remove(&inode.ino).unwrap_or_default();
+        let mut takers = vec![inode.ino];
+        let mut done = Vec::new();
         let mut nth = 0;
-        while let Some(ino) = order.get(nth).copied() {
-            order.extend(self.tracking.leavers.lock().remove(&ino).unwrap_or_default());
+        while let Some(taker) = takers.get(nth).copied() {
+            for (link, leaver) in self.tracking.leavers.lock().get(&taker).into_iter().flatten() {
+                done.push((taker, *link));
+                if !takers.contains(leaver) {
+                    takers.push(*leaver);
+                }
+            }
+            if takers.len() > MANY_UNSYNCED {
+                return self.sync_all();
+            }
             nth += 1;
         }
-        if order.len() > MANY_UNSYNCED {
-            return self.sync_all();
-        }
-        for ino in order.into_iter().rev() {
+        for ino in takers.into_iter().skip(1).rev() {
             // One that is gone has nothing to say.
             if let Ok(leaver) = self.inode(ino) {
                 self.sync_alone(&leaver, false)?;
+            }
+        }
+        let mut leavers = self.tracking.leavers.lock();
+        for (taker, link) in done {
+            if let Some(of_taker) = leavers.get_mut(&taker) {
+                of_taker.retain(|(at, _)| *at != link);
+                if of_taker.is_empty() {
+                    leavers.remove(&taker);
+                }
             }
         }
         Ok(())
@@ -60,6 +76,6 @@ impl Volume {
     /// Everything that was committed is durable: what it left does not matter any more.
     pub(super) fn forget_leavers(&self) {
         self.tracking.vacated.lock().retain(|_, ino| self.is_unsynced(*ino));
-        self.tracking.leavers.lock().retain(|_, leavers| leavers.iter().any(|ino| self.is_unsynced(*ino)));
+        self.tracking.leavers.lock().retain(|_, leavers| leavers.iter().any(|(_, ino)| self.is_unsynced(*ino)));
     }
 }

@@ -15,6 +15,7 @@ mod faults;
 mod found;
 mod history;
 mod images;
+mod scrubbed;
 mod steps;
 mod tree;
 mod verify;
@@ -38,5 +39,12 @@ fn what_was_acknowledged_survives_a_crash_at_every_point() {
 fn a_disk_that_fails_at_any_call_costs_nothing_acknowledged() {
     if machine::can_mount("a_disk_that_fails_at_any_call_costs_nothing_acknowledged") {
         failures::at_every_call();
+    }
+}
+
+#[test]
+fn a_part_of_the_disk_that_cannot_be_read_costs_one_medium_and_ends_no_scrub() {
+    if machine::can_mount("a_part_of_the_disk_that_cannot_be_read_costs_one_medium_and_ends_no_scrub") {
+        scrubbed::at_every_read();
     }
 }

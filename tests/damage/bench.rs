@@ -118,7 +118,7 @@ pub fn blob_path(ino: Ino) -> PathBuf {
     PathBuf::from(format!("blobs/{:013x}/{:016x}", ino.0 >> 12, ino.0))
 }
 
-fn read_below(top: &Path, below: &Path, files: &mut Files) {
+pub fn read_below(top: &Path, below: &Path, files: &mut Files) {
     for entry in fs::read_dir(top.join(below)).unwrap() {
         let entry = entry.unwrap();
         let path = below.join(entry.file_name());

@@ -1,7 +1,7 @@
 //! Repair: what can be mended is, the rest is moved, nothing is deleted, and a second run finds nothing to do.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use wamedia::ids::Ino;
@@ -282,4 +282,74 @@ fn expect_mended_after_kill(bench: &Bench, hurt: Ino) {
     drop(volume);
     expect_all_in_order(&image);
     image.with(|volume| assert!(get(volume, hurt).unwrap() == bytes(LEN, 1)));
+}
+
+#[test]
+fn what_is_no_file_in_the_place_of_a_blob_is_moved_and_nothing_behind_it_is_touched() {
+    for is_known in [true, false] {
+        for is_link in [true, false] {
+            let (bench, hurt, _) = scene();
+            let place = bench.blob(if is_known { hurt } else { Ino(0x123) });
+            let outside = bench.store().join("../outside");
+            fs::write(&outside, "outside").unwrap();
+            fs::set_permissions(&outside, fs::Permissions::from_mode(0o644)).unwrap();
+            let _blob = fs::remove_file(&place);
+            match is_link {
+                true => symlink(&outside, &place).unwrap(),
+                false => fs::create_dir(&place).unwrap(),
+            }
+            bench.with(|volume| {
+                let report = repair(volume, ALL);
+                assert!(matches!(only(&report).repair, Some(Repair::Moved(_))), "{report:?}");
+                assert!(fs::symlink_metadata(&place).is_err());
+                assert_eq!(volume.resolve(b"dir/hurt").is_ok(), !is_known);
+            });
+            assert_eq!(fs::read(&outside).unwrap(), b"outside");
+            assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o777, 0o644);
+            expect_all_in_order(&bench);
+        }
+    }
+}
+
+#[test]
+fn a_medium_whose_blob_is_a_directory_can_be_removed_and_the_volume_goes_on() {
+    let (bench, _, _) = scene();
+    let alone = bench.with(|volume| put(volume, Ino::ROOT, "alone", &bytes(LEN, 3)));
+    fs::remove_file(bench.blob(alone)).unwrap();
+    fs::create_dir(bench.blob(alone)).unwrap();
+    bench.with(|volume| {
+        volume.unlink(Ino::ROOT, b"alone").unwrap();
+        repair(volume, ALL);
+        put(volume, Ino::ROOT, "later", &bytes(LEN, 3));
+    });
+    expect_all_in_order(&bench);
+}
+
+#[test]
+fn a_directory_of_blobs_that_lies_elsewhere_is_refused_and_left() {
+    for name in ["blobs", "blobs/0000000000000"] {
+        let (bench, hurt, _) = scene();
+        let (place, elsewhere) = (bench.store().join(name), bench.store().join("../elsewhere"));
+        fs::rename(&place, &elsewhere).unwrap();
+        symlink(&elsewhere, &place).unwrap();
+        let refused = bench.try_open().err().expect("it does not open");
+        assert!(refused.to_string().contains("symbolic link"), "{refused}");
+        fs::remove_file(&place).unwrap();
+        fs::rename(&elsewhere, &place).unwrap();
+        bench.with(|volume| assert!(get(volume, hurt).unwrap() == bytes(LEN, 1)));
+    }
+}
+
+#[test]
+fn what_one_report_has_no_room_for_is_counted_and_left_to_the_next() {
+    let (bench, _, _) = scene();
+    for nth in 0..10_020 {
+        fs::write(bench.store().join(format!("blobs/0000000000000/strange{nth}")), "").unwrap();
+    }
+    bench.with(|volume| {
+        for (listed, unlisted) in [(10_000, 20), (20, 0), (0, 0)] {
+            let report = repair(volume, ALL);
+            assert_eq!((report.findings.len(), report.unlisted), (listed, unlisted));
+        }
+    });
 }

@@ -6,10 +6,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use wamedia::clock::{Clock, ManualClock};
+use wamedia::error::Kind;
 use wamedia::ids::Ino;
 use wamedia::volume::{OpenOptions, Schedule, ScrubStatus, Volume};
 
-use super::bench::{Bench, HEADER, STRIDE, bytes, put};
+use super::bench::{Bench, HEADER, NODE, STRIDE, bytes, put};
 
 const LEN: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,7 +93,8 @@ fn a_scrub_that_was_cut_short_goes_on_where_it_was_after_each_kind_of_end() {
     assert_eq!(volume.scrub_status().run.unwrap(), stopped);
     let status = scrub(&volume);
     let last = status.last.unwrap();
-    assert_eq!((last.bytes, last.started), (total, stopped.started), "nothing is left out, nothing read twice");
+    let done = (last.blobs, last.bytes, last.started);
+    assert_eq!(done, (9, total, stopped.started), "nothing is left out, nothing read or counted twice");
     // From the start, when that is asked for.
     volume.start_scrub(None, true).unwrap();
     assert_eq!(wait_until(&volume, |status| !status.is_running).last.unwrap().bytes, total);
@@ -163,4 +165,62 @@ fn a_volume_is_used_while_it_is_scrubbed() {
     assert_eq!(status.damaged, []);
     super::bench::expect_clean(&volume);
     volume.shutdown().unwrap();
+}
+
+#[test]
+fn what_a_scrub_found_in_a_medium_is_kept_when_it_is_cut_short_in_the_middle_of_it() {
+    let bench = Bench::new(true);
+    let len = 40 * 65_536;
+    let ino = bench.with(|volume| put(volume, Ino::ROOT, "long", &bytes(len, 1)));
+    let mut blob = fs::read(bench.blob(ino)).unwrap();
+    for chunk in [1, 38] {
+        blob[HEADER + chunk * STRIDE + 1000] ^= 1;
+    }
+    fs::write(bench.blob(ino), &blob).unwrap();
+    let volume = bench.open();
+    volume.start_scrub(Some(400_000), false).unwrap();
+    let is_behind = |status: &ScrubStatus| status.run.as_ref().and_then(|run| run.chunk).is_some_and(|next| next > 3);
+    wait_until(&volume, is_behind);
+    volume.shutdown().unwrap();
+    drop(volume);
+
+    let volume = bench.open();
+    let status = scrub(&volume);
+    let found: Vec<_> = status.damaged.iter().map(|d| (d.path.as_str(), d.chunk)).collect();
+    assert_eq!(found, [("long", Some(1))]);
+    assert_eq!((status.damaged_media, status.last.unwrap().damaged), (1, 1), "one medium, with two damaged chunks");
+    volume.shutdown().unwrap();
+}
+
+#[test]
+fn a_scrub_that_waits_at_a_low_rate_hears_of_a_higher_one() {
+    let (bench, _) = scene(2);
+    let volume = bench.open();
+    // The next step would come after hours.
+    volume.start_scrub(Some(1), false).unwrap();
+    wait_until(&volume, |status| status.run.as_ref().is_some_and(|run| run.blobs > 0));
+    volume.start_scrub(None, false).unwrap();
+    assert!(wait_until(&volume, |status| !status.is_running).last.is_some());
+    volume.shutdown().unwrap();
+    assert_eq!(
+        volume.start_scrub(None, false).unwrap_err().kind(),
+        Kind::Busy,
+        "none begins on a volume that was left"
+    );
+}
+
+#[test]
+fn the_note_of_many_damaged_media_with_odd_names_is_read_again() {
+    let bench = Bench::new(true);
+    let inodes: Vec<Ino> = bench.with(|volume| {
+        let dir = volume.mkdir(Ino::ROOT, &[1; 255], &NODE).unwrap().ino;
+        (0..400).map(|nth| put(volume, dir, &format!("{nth}{}", "\u{1}".repeat(250)), b"short")).collect()
+    });
+    inodes.iter().for_each(|ino| fs::remove_file(bench.blob(*ino)).unwrap());
+    let volume = bench.open();
+    let before = scrub(&volume);
+    assert_eq!(before.damaged_media, 400);
+    volume.shutdown().unwrap();
+    drop(volume);
+    bench.with(|volume| assert_eq!(volume.scrub_status(), before));
 }

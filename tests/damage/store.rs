@@ -270,6 +270,46 @@ fn an_index_that_is_gone_empty_or_a_file_is_made_anew() {
 }
 
 #[test]
+fn links_and_pipes_in_the_index_lead_nowhere_and_keep_nobody_waiting() {
+    let (bench, files) = scene();
+    let victim = bench.store().join("../victim");
+    let mut places: Vec<_> = files.keys().filter(|path| path.starts_with("index")).cloned().collect();
+    assert!(places.len() > 3, "{places:?}");
+    places.extend(["index/tree/blobs", "index/tree/other", "index/tree", "index"].map(Into::into));
+    for place in &places {
+        for is_link in [true, false] {
+            bench.put_back(&files);
+            let path = bench.store().join(place);
+            let _dir = fs::remove_dir_all(&path);
+            let _file = fs::remove_file(&path);
+            let _none = fs::remove_dir_all(&victim);
+            fs::create_dir_all(victim.join("tree")).unwrap();
+            for name in ["db", "session", "clean", "tree/snap.1.generating"] {
+                fs::write(victim.join(name), bytes(1_500_000, 9)).unwrap();
+            }
+            let to = match place.to_str() {
+                Some("index") => victim.clone(),
+                Some("index/tree") => victim.join("tree"),
+                _ => victim.join("db"),
+            };
+            match is_link {
+                true => std::os::unix::fs::symlink(&to, &path).unwrap(),
+                false => assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success()),
+            }
+            let mut before = Files::new();
+            super::bench::read_below(&victim, Path::new(""), &mut before);
+            bench.with(|volume| {
+                expect_media(volume, &place.display().to_string());
+                expect_clean(volume);
+            });
+            let mut after = Files::new();
+            super::bench::read_below(&victim, Path::new(""), &mut after);
+            assert!(before == after, "{}: something outside of the store was changed", place.display());
+        }
+    }
+}
+
+#[test]
 fn an_older_index_put_back_is_not_believed() {
     let (bench, _) = scene();
     let older = bench.take();

@@ -18,6 +18,7 @@ struct Checked {
     blobs: u64,
     bytes: u64,
     findings: Vec<Finding>,
+    unlisted: u64,
     quarantine: Option<String>,
     needs_rebuild: bool,
 }
@@ -51,7 +52,7 @@ pub fn check(args: &Check, environment: &Environment) -> Outcome {
     };
     write(&checked, args)?;
     let is_left = |finding: &Finding| !matches!(finding.repair, Some(Repair::Mended(_) | Repair::Moved(_)));
-    Ok(if checked.findings.iter().any(is_left) { Exit::Damaged } else { Exit::Success })
+    Ok(if checked.unlisted > 0 || checked.findings.iter().any(is_left) { Exit::Damaged } else { Exit::Success })
 }
 
 fn ask(session: &mut Session, args: &Check, repair: bool) -> Result<Checked> {
@@ -65,8 +66,8 @@ fn ask(session: &mut Session, args: &Check, repair: bool) -> Result<Checked> {
     });
     bar.finish_and_clear();
     match reply? {
-        Reply::Checked { blobs, bytes, quarantine, needs_rebuild, .. } => {
-            Ok(Checked { blobs, bytes, findings, quarantine, needs_rebuild })
+        Reply::Checked { blobs, bytes, unlisted, quarantine, needs_rebuild, .. } => {
+            Ok(Checked { blobs, bytes, findings, unlisted, quarantine, needs_rebuild })
         }
         _ => Err(session::unexpected()),
     }
@@ -95,7 +96,7 @@ fn joined(first: Checked, second: Checked) -> Checked {
 }
 
 fn write(checked: &Checked, args: &Check) -> Result<()> {
-    let Checked { blobs, bytes, findings, quarantine, .. } = checked;
+    let Checked { blobs, bytes, findings, unlisted, quarantine, .. } = checked;
     let count =
         |which: fn(&Repair) -> bool| findings.iter().filter_map(|f| f.repair.as_ref()).filter(|r| which(r)).count();
     let mended = count(|repair| matches!(repair, Repair::Mended(_)));
@@ -105,10 +106,17 @@ fn write(checked: &Checked, args: &Check) -> Result<()> {
         let repaired = args.repair.then(|| RepairedView {
             mended,
             moved,
-            left: findings.len() - mended - moved,
+            left: unlisted + (findings.len() - mended - moved) as u64,
             quarantine: quarantine.as_deref(),
         });
-        return output::json(&CheckView { clean, blobs: *blobs, bytes: *bytes, findings, repaired });
+        return output::json(&CheckView {
+            clean,
+            blobs: *blobs,
+            bytes: *bytes,
+            findings,
+            unlisted: *unlisted,
+            repaired,
+        });
     }
     findings.iter().try_for_each(|finding| output::line(&output::printable(&sentence(finding))))?;
     let verdict = match (clean, args.repair) {
@@ -119,6 +127,9 @@ fn write(checked: &Checked, args: &Check) -> Result<()> {
             format!("{} finding(s): {mended} mended, {moved} moved, {left} left", findings.len())
         }
     };
+    if *unlisted > 0 {
+        output::line(&format!("and {unlisted} more finding(s), which the next check names once these are mended"))?;
+    }
     output::line(&format!("{verdict}: {blobs} blobs, {} verified", output::size(*bytes)))
 }
 

@@ -39,8 +39,7 @@ impl Recovery<'_> {
             return Ok(());
         }
         let name = lost_name(&record);
-        let shown = String::from_utf8_lossy(&name).into_owned();
-        self.notes.push(format!("inode {ino} lost its name to another one; it is lost+found/{shown}"));
+        self.notes.push(format!("inode {ino} lost its name to another one; it is lost+found/{ino}_..."));
         let top = self.lost_found()?;
         self.put_under(record, top, name)
     }

@@ -85,8 +85,7 @@ impl Recovery<'_> {
         let record = self.volume.read_record(ino)?;
         let record = record.ok_or_else(|| Error::new(Kind::Damaged, format!("directory {ino} is gone")))?;
         let name = super::nameless::lost_name(&record);
-        let shown = String::from_utf8_lossy(&name).into_owned();
-        self.notes.push(format!("directory {ino} lay in itself; it is lost+found/{shown}"));
+        self.notes.push(format!("directory {ino} lay in itself; it is lost+found/{ino}_..."));
         self.take_out(&record);
         let top = self.lost_found()?;
         self.put_under(record, top, name)

@@ -104,7 +104,7 @@ impl Volume {
         *self.scrubbing.note.lock() = Some(note.clone());
         if self.store.latch().reason().is_none() {
             let key = self.key.sub_key(self.suite, self.id, "scrub");
-            if let Err(e) = note::write(&self.layout, &key, self.id, note) {
+            if let Err(e) = self.store.latch().watch(note::write(&self.layout, &key, self.id, note)) {
                 tracing::warn!("the place of the scrub was not noted: {e}");
             }
         }
@@ -114,15 +114,24 @@ impl Volume {
     /// runs goes on at the new rate.
     ///
     /// # Errors
-    /// `Busy` when one runs and is to begin anew; `Io` when no thread can be had.
+    /// `Busy` when one runs and is to begin anew, or the volume is being shut down; `Io` when no thread can be had.
     pub fn start_scrub(self: &Arc<Volume>, rate: Option<u64>, anew: bool) -> Result<()> {
         let mut thread = self.scrubbing.thread.lock();
+        // Whoever shuts it down says so first, and ends the thread that is there then.
+        if *self.stop.lock() {
+            return Err(Error::new(Kind::Busy, "the volume is being shut down"));
+        }
         let control = Arc::clone(&self.scrubbing.control);
         {
             let mut wish = control.wish.lock();
+            if wish.is_running && anew {
+                return Err(Error::new(Kind::Busy, "a scrub runs; stop it first"));
+            }
             wish.rate = rate.map(|rate| rate.max(1));
             if wish.is_running {
-                return if anew { Err(Error::new(Kind::Busy, "a scrub runs; stop it first")) } else { Ok(()) };
+                // It may be waiting at the old rate.
+                control.wake.notify_all();
+                return Ok(());
             }
             (wish.is_running, wish.stop) = (true, false);
         }

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use super::note::{DamagedMedium, MAX_NAMED, Note, ScrubRun};
 use crate::error::{Kind, Result};
-use crate::format::content::Place;
 use crate::format::frame::{CHUNK_LEN, STRIDE};
 use crate::format::geometry::{chunk_count, chunk_len};
 use crate::ids::Ino;
@@ -30,6 +29,8 @@ struct Current {
     chunk: u64,
     /// The digest of all before, unless something was left out.
     sha: Option<Sha256>,
+    /// Whether it was counted as damaged.
+    is_counted: bool,
 }
 
 /// Where a scrub is. What is durable of it stands in the note.
@@ -57,10 +58,11 @@ impl Walk {
         let cost = match &mut self.current {
             Some(_) => self.go_on(volume, note, &mut run, chunks)?,
             None => {
-                let (found, from) = match run.chunk {
+                let from = run.chunk;
+                let found = match from {
                     // Cut short in the middle of it; its digest is left out this time.
-                    Some(chunk) => (Some(Ino(run.inode)), chunk),
-                    None => (next_inode(volume, run.inode)?, 0),
+                    Some(_) => Some(Ino(run.inode)),
+                    None => next_inode(volume, run.inode)?,
                 };
                 match found {
                     Some(ino) => self.begin(volume, note, &mut run, ino, from)?,
@@ -74,28 +76,44 @@ impl Walk {
         Ok(Step { cost, is_end, is_hurt })
     }
 
-    /// Looks at the attributes of an inode, and has its content verified by the next steps.
-    fn begin(&mut self, volume: &Volume, note: &mut Note, run: &mut ScrubRun, ino: Ino, from: u64) -> Result<()> {
+    /// Looks at the attributes of an inode, and has its content verified by the next steps: from chunk `from` on when the run
+    /// was cut short there.
+    fn begin(
+        &mut self,
+        volume: &Volume,
+        note: &mut Note,
+        run: &mut ScrubRun,
+        ino: Ino,
+        from: Option<u64>,
+    ) -> Result<()> {
         (run.inode, run.chunk) = (ino.0, None);
         // What the last scrub found is looked at now.
-        note.damaged.retain(|damaged| damaged.inode != ino.0);
+        let known = note.damaged.iter().position(|damaged| damaged.inode == ino.0);
+        let known = known.map(|nth| note.damaged.remove(nth));
         let inode = match volume.inode(ino) {
             Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Damaged) => return Ok(()),
             other => other?,
         };
         let mut state = inode.state.write();
         let Some(at) = state.record.location.filter(|_| !state.removed) else { return Ok(()) };
-        run.blobs += 1;
+        run.blobs += u64::from(from.is_none());
         if let Some(problem) = volume.problems_of(&mut state, at).into_iter().next() {
-            note_damage(volume, note, run, &state, None, problem);
+            run.damaged += 1;
+            note_damage(volume, note, &state, None, problem);
             return Ok(());
         }
         if !state.record.is_medium() || state.record.len == 0 {
             return Ok(());
         }
         drop(state);
-        run.chunk = Some(from);
-        self.current = Some(Current { inode, at, chunk: from, sha: (from == 0).then(Sha256::new) });
+        // What this run found in it before it was cut short holds, and is counted.
+        let before =
+            known.filter(|known| from.is_some() && known.found >= run.started && known.blob == at.blob.to_string());
+        let is_counted = before.is_some();
+        note.damaged.extend(before);
+        let chunk = from.unwrap_or_default();
+        run.chunk = Some(chunk);
+        self.current = Some(Current { inode, at, chunk, sha: (chunk == 0).then(Sha256::new), is_counted });
         Ok(())
     }
 
@@ -109,9 +127,11 @@ impl Walk {
         }
         let (mut cost, mut done) = (0, 0);
         let mut problem = None;
+        let mut is_counted = current.is_counted;
         let mut plain = vec![0; CHUNK_LEN];
         while let (true, None) = (done < chunks, &problem) {
-            let Some((chunk, offset)) = next_stored(&state, current.chunk) else {
+            let content = state.content.as_ref().filter(|_| !state.removed);
+            let Some((chunk, offset)) = content.and_then(|content| content.map.next_stored(current.chunk)) else {
                 problem = current.wrong_digest(&state).map(|problem| (None, problem));
                 self.current = None;
                 run.chunk = None;
@@ -131,7 +151,8 @@ impl Walk {
                         sha.update(&*part);
                     }
                 }
-                Err(e) if e.kind() == Kind::Damaged => {
+                // A part of the disk that cannot be read any more is damage, too.
+                Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Io) => {
                     current.sha = None;
                     problem = Some((Some(chunk), e.to_string()));
                 }
@@ -143,7 +164,13 @@ impl Walk {
             run.chunk = Some(chunk + 1);
         }
         if let Some((chunk, problem)) = problem.filter(|_| !state.removed) {
-            note_damage(volume, note, run, &state, chunk, problem);
+            if !std::mem::replace(&mut is_counted, true) {
+                run.damaged += 1;
+            }
+            note_damage(volume, note, &state, chunk, problem);
+        }
+        if let Some(current) = &mut self.current {
+            current.is_counted = is_counted;
         }
         Ok(cost)
     }
@@ -163,46 +190,33 @@ impl Current {
     }
 }
 
-/// The next chunk from `from` on that lies in a frame, with the frame's place.
-fn next_stored(state: &State, from: u64) -> Option<(u64, u64)> {
-    let content = state.content.as_ref().filter(|_| !state.removed)?;
-    let run = content.map.runs().iter().find(|run| run.place != Place::Reserved && run.first + run.count > from)?;
-    let chunk = run.first.max(from);
-    match content.map.find(chunk)? {
-        Place::Stored { offset, .. } => Some((chunk, offset)),
-        Place::Reserved => None,
-    }
-}
-
 fn next_inode(volume: &Volume, after: u64) -> Result<Option<Ino>> {
     let after = schema::inode(Ino(after));
     let keys = volume.index.scan_keys(Table::Inodes, Bound::Excluded(&after), Bound::Unbounded, 1)?;
     Ok(keys.first().and_then(|key| schema::parse_inode(key)))
 }
 
-/// Notes that a medium is damaged, once for each run, and logs it, without its name.
-fn note_damage(
-    volume: &Volume,
-    note: &mut Note,
-    run: &mut ScrubRun,
-    state: &State,
-    chunk: Option<u64>,
-    problem: String,
-) {
+/// Notes that a medium is damaged, once for each, and logs it, without its name.
+fn note_damage(volume: &Volume, note: &mut Note, state: &State, chunk: Option<u64>, problem: String) {
     let inode = state.record.attrs.ino.0;
     let id = volume.own_id(state.record.attrs.ino).to_string();
     tracing::warn!(medium = %id, ?chunk, "the scrub found damage: {problem}");
-    if note.damaged.iter().any(|damaged| damaged.inode == inode) {
+    if note.damaged.len() >= MAX_NAMED || note.damaged.iter().any(|damaged| damaged.inode == inode) {
         return;
     }
-    run.damaged += 1;
-    if note.damaged.len() >= MAX_NAMED {
-        return;
-    }
-    let mut path = String::from_utf8_lossy(&volume.path_of_record(&state.record)).into_owned();
-    while path.len() > MAX_PATH {
-        path.pop();
-    }
+    let path = shown(&volume.path_of_record(&state.record));
     let blob = state.record.location.map_or_else(String::new, |at| at.blob.to_string());
     note.damaged.push(DamagedMedium { inode, id, path, blob, chunk, problem, found: volume.clock.now() });
+}
+
+/// A path as it is noted. Characters that JSON would make six of are left out of it, so that the note stays one that is read.
+fn shown(path: &[u8]) -> String {
+    let mut shown: String = String::from_utf8_lossy(path)
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    while shown.len() > MAX_PATH {
+        shown.pop();
+    }
+    shown
 }
