@@ -25,6 +25,7 @@ pub mod tokens;
 mod health;
 mod intake;
 mod limits;
+mod linger;
 mod media;
 mod openapi;
 mod settings_api;
