@@ -16,18 +16,22 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod envelope;
+pub mod fetch;
 pub mod router;
 pub mod server;
 pub mod settings;
 mod tables;
 pub mod tokens;
+pub mod upstream;
 
+mod client;
 mod health;
 mod intake;
 mod limits;
 mod linger;
 mod media;
 mod openapi;
+mod secret;
 mod settings_api;
 mod users;
 
