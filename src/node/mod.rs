@@ -22,14 +22,19 @@ pub mod settings;
 mod tables;
 pub mod tokens;
 
+mod client;
+pub mod fetch;
 mod health;
 mod intake;
 mod limits;
 mod media;
 mod openapi;
+mod secret;
 mod settings_api;
+pub mod upstream;
 mod users;
 
 pub use config::{NodeConfig, TlsFiles};
 pub use core::Core;
+pub use secret::Secret;
 pub use server::serve;
