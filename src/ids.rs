@@ -175,6 +175,19 @@ impl MediaId {
     }
 }
 
+impl Serialize for MediaId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<MediaId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        MediaId::parse(text.as_bytes()).ok_or_else(|| serde::de::Error::custom("it is no media id"))
+    }
+}
+
 impl fmt::Display for MediaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.hyphenated())

@@ -4,6 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use super::downloads::hex;
+use super::fetch::FetchConfig;
+use super::secret::Secret;
+use super::upstream::UpstreamConfig;
+
 /// The certificate chain and the key a node shows, as PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -40,6 +47,48 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
     /// Users and groups of the files it makes, and their modes.
     pub files: FileModes,
+    /// Where inbound media come from and messages go; none: the node only keeps media.
+    pub upstream: Option<UpstreamConfig>,
+    /// Which notifications of the upstream are taken.
+    pub notifications: NotificationConfig,
+    /// How links in messages are fetched.
+    pub fetch: FetchConfig,
+    /// How long a message is held back until its medium is stored. After that it is passed on with the word that the medium is
+    /// not downloaded, and a webhook tells when it is.
+    pub hold_messages: Duration,
+    /// How long a status is waited for of a message of which nobody knows whether it was sent, before that is told.
+    pub settle_grace: Duration,
+}
+
+/// Which notifications of the upstream are taken, at `/webhooks/{name}`. With neither secret nor token: none.
+#[derive(Clone, Debug)]
+pub struct NotificationConfig {
+    /// The name in the path.
+    pub name: String,
+    /// What the upstream signs notifications with. With it only signed ones are taken.
+    pub app_secret: Option<Secret>,
+    /// What the upstream shows to verify the URL, and without an app secret with every notification: as a bearer token,
+    /// or in the path in place of the name. Make it long and random.
+    pub verify_token: Option<Secret>,
+}
+
+impl Default for NotificationConfig {
+    fn default() -> NotificationConfig {
+        NotificationConfig { name: "cloud".to_owned(), app_secret: None, verify_token: None }
+    }
+}
+
+/// What tells an upstream from others: its media ids mean nothing to them. Holds no secret.
+#[must_use]
+pub(super) fn identity_of(upstream: &UpstreamConfig) -> String {
+    match upstream {
+        UpstreamConfig::CloudApi { base, phone_number_id, .. } => format!("cloud {base} {phone_number_id}"),
+        UpstreamConfig::Dialog360 { base, api_key, .. } => {
+            let digest = Sha256::digest(api_key.expose().as_bytes());
+            format!("360dialog {base} {}", hex(&digest))
+        }
+        UpstreamConfig::Directory { path } => format!("directory {}", path.display()),
+    }
 }
 
 /// Whose the files are that the node makes. Containers of other users read and write the volume, so the modes are open;
@@ -73,6 +122,21 @@ impl NodeConfig {
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             files: FileModes { uid: 0, gid: 0, file: 0o666, directory: 0o777 },
+            upstream: None,
+            notifications: NotificationConfig::default(),
+            fetch: FetchConfig::default(),
+            hold_messages: Duration::from_secs(15 * 60),
+            settle_grace: Duration::from_secs(10 * 60),
         }
+    }
+
+    /// [`NodeConfig::hold_messages`] in milliseconds.
+    pub(super) fn hold_messages_ms(&self) -> i64 {
+        i64::try_from(self.hold_messages.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// [`NodeConfig::settle_grace`] in milliseconds.
+    pub(super) fn settle_grace_ms(&self) -> i64 {
+        i64::try_from(self.settle_grace.as_millis()).unwrap_or(i64::MAX)
     }
 }

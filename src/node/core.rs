@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::config::NodeConfig;
 use super::limits::Limits;
+use super::queue::Jobs;
 use super::settings::Settings;
 use super::tokens::Tokens;
+use super::upstream::Upstream;
+use super::webhooks::Seen;
 use crate::error::{Error, Kind, Result};
 use crate::volume::Volume;
 
@@ -19,19 +24,35 @@ pub struct Core {
     pub tokens: Tokens,
     /// What is set through the API.
     pub settings: Settings,
+    /// What is still to be done.
+    pub jobs: Arc<Jobs>,
+    /// Where media come from and go to.
+    pub(super) upstream: Option<Upstream>,
     pub(super) limits: Limits,
+    /// What the upstream has told already.
+    pub(super) seen: Seen,
+    /// Held while what is known of an inbound medium changes. A leaf lock but for the state log's.
+    pub(super) inbound: Mutex<()>,
+    /// Held while the mark of a message changes. A leaf lock but for the state log's.
+    pub(super) marks: Mutex<()>,
+    /// Held while a removal of expired media is begun. A leaf lock but for the state log's.
+    pub(super) gc: Mutex<()>,
 }
 
 impl Core {
-    /// Reads what the volume keeps for the node.
+    /// Reads what the volume keeps for the node. The upstream is not asked.
     ///
     /// # Errors
-    /// `Damaged`, `Io`.
+    /// `Damaged`, `Io`; `Invalid` for an upstream that makes no sense.
     pub fn new(volume: Arc<Volume>, config: NodeConfig) -> Result<Arc<Core>> {
         let tokens = Tokens::load(&volume)?;
         let settings = Settings::load(&volume)?;
         let limits = Limits::new(&config);
-        Ok(Arc::new(Core { volume, config, tokens, settings, limits }))
+        let jobs = Arc::new(Jobs::load(&volume)?);
+        let seen = Seen::load(&volume)?;
+        let upstream = config.upstream.clone().map(Upstream::new).transpose()?;
+        let (inbound, marks, gc) = Default::default();
+        Ok(Arc::new(Core { volume, config, tokens, settings, jobs, upstream, limits, seen, inbound, marks, gc }))
     }
 
     /// Asks the volume something on a thread that may wait for the disk.

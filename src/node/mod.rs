@@ -7,6 +7,9 @@
 //! | [`auth`], [`tokens`] | who asks, and what they may |
 //! | `media` | `/v1/media` |
 //! | `settings` | what is set through the API, kept in the volume |
+//! | [`queue`] | durable jobs: what was taken on is done, also after a crash |
+//! | [`upstream`], [`fetch`] | where media come from and go to |
+//! | `downloads`, `messages`, [`webhooks`] | what the jobs do |
 //! | [`envelope`] | the form of every answer |
 //!
 //! The volume is synchronous: every call into it goes through [`core::blocking`].
@@ -16,25 +19,34 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod envelope;
-pub mod fetch;
 pub mod router;
 pub mod server;
 pub mod settings;
 mod tables;
 pub mod tokens;
-pub mod upstream;
 
 mod client;
+mod downloads;
+pub mod fetch;
 mod health;
 mod intake;
 mod limits;
 mod linger;
 mod media;
+mod messages;
 mod openapi;
+mod providers;
+pub mod queue;
 mod secret;
+mod services;
 mod settings_api;
+pub mod upstream;
 mod users;
+pub mod webhooks;
+mod work;
 
-pub use config::{NodeConfig, TlsFiles};
+pub use config::{NodeConfig, NotificationConfig, TlsFiles};
 pub use core::Core;
+pub use secret::Secret;
 pub use server::serve;
+pub use work::work;

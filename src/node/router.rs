@@ -17,21 +17,31 @@ use utoipa_axum::routes;
 use super::core::Core;
 use super::envelope::{ApiError, Code};
 use super::openapi::Document;
-use super::{auth, health, media, settings_api, users};
+use super::webhooks::{dead, incoming};
+use super::{auth, downloads, health, media, messages, providers, services, settings_api, users};
 
 /// Everybody's routes.
 fn open() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::new().routes(routes!(users::login)).routes(routes!(health::healthz))
+    OpenApiRouter::new().merge(incoming::router()).routes(routes!(users::login)).routes(routes!(health::healthz))
 }
 
 /// The routes of who shows a token.
 fn users_routes() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::new().merge(media::router()).routes(routes!(users::logout)).routes(routes!(health::health))
+    OpenApiRouter::new()
+        .merge(media::router())
+        .merge(downloads::router())
+        .merge(messages::router())
+        .routes(routes!(users::logout))
+        .routes(routes!(health::health))
 }
 
 /// The routes of admins.
 fn admins() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::new().merge(settings_api::router())
+    OpenApiRouter::new()
+        .merge(settings_api::router())
+        .merge(providers::router())
+        .merge(services::router())
+        .merge(dead::router())
 }
 
 fn all() -> (OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>) {

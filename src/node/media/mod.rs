@@ -1,6 +1,7 @@
 //! `/v1/media`: uploads, downloads by clients, removal.
 
 mod range;
+pub mod reading;
 mod serve;
 mod upload;
 

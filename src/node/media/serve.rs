@@ -10,20 +10,14 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 
-use super::super::core::{Core, blocking};
+use super::super::core::Core;
 use super::super::envelope::{ApiError, Faults};
 use super::range::{Wanted, wanted};
+use super::reading::Open;
 use super::{find, unknown};
-use crate::error::{Error, Kind, Result};
-use crate::volume::{Medium, OpenFile, Volume};
-
-/// Bytes read and sent at a time.
-const PIECE: u64 = 512 << 10;
-/// Pieces that are read before they are asked for.
-const AHEAD: usize = 2;
+use crate::error::Kind;
+use crate::volume::Medium;
 
 /// Gives a medium, or a part of it.
 #[utoipa::path(
@@ -77,35 +71,6 @@ pub async fn head(
     answer(&core, &uri, &headers, false).await
 }
 
-/// A medium that is open for reading; closed when dropped.
-struct Open {
-    volume: Arc<Volume>,
-    file: Option<OpenFile>,
-}
-
-impl Open {
-    fn read(&self, at: u64, len: u64) -> Result<Bytes> {
-        let Some(file) = &self.file else { return Err(Error::new(Kind::BadHandle, "closed")) };
-        let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        let got = self.volume.read(file, at, &mut buf)?;
-        if got as u64 != len {
-            return Err(Error::new(Kind::Io, "the medium was cut short while it was read"));
-        }
-        Ok(Bytes::from(buf))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let (volume, file) = (Arc::clone(&self.volume), self.file.take());
-        let close = move || file.into_iter().for_each(|file| volume.close(file));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(close)),
-            Err(_) => close(),
-        }
-    }
-}
-
 async fn answer(
     core: &Core,
     uri: &Uri,
@@ -115,8 +80,7 @@ async fn answer(
     let Some((_, ino)) = find(core, uri).await? else { return Ok(unknown()) };
     let opened = core
         .ask(move |volume| {
-            let file = volume.open_medium(ino)?;
-            let open = Open { volume: Arc::clone(volume), file: Some(file) };
+            let open = Open::new(volume, ino)?;
             // The digest is what the answer is tagged with: computed now if it never was.
             let medium = volume.medium(ino, true)?;
             Ok((open, medium))
@@ -143,7 +107,7 @@ async fn answer(
         Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
         Wanted::All => (StatusCode::OK, 0, medium.size),
     };
-    let body = if with_bytes { stream_of(open, first, last) } else { Body::empty() };
+    let body = if with_bytes { Body::from_stream(open.pieces(first, last)) } else { Body::empty() };
     let mut response = (status, body).into_response();
     let answered = response.headers_mut();
     answered.insert(CONTENT_TYPE, text(&medium.mime_type));
@@ -177,19 +141,6 @@ fn last_modified(medium: &Medium) -> Option<HeaderValue> {
     let at = jiff::Timestamp::from_second(medium.mtime.secs).ok()?;
     let shown = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     HeaderValue::from_str(&shown).ok()
-}
-
-/// The bytes from `first` to before `end`, read a little ahead of the client.
-fn stream_of(open: Open, first: u64, end: u64) -> Body {
-    let open = Arc::new(open);
-    let pieces = stream::iter((first..end).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX)));
-    let read = pieces.map(move |at| {
-        let open = Arc::clone(&open);
-        blocking(move || {
-            open.read(at, PIECE.min(end - at)).inspect_err(|error| tracing::error!(%error, "a medium cannot be read"))
-        })
-    });
-    Body::from_stream(read.buffered(AHEAD))
 }
 
 #[cfg(test)]

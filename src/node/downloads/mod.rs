@@ -1,0 +1,21 @@
+//! Inbound media: known by a media id of our own before they are fetched, fetched from the upstream by durable jobs,
+//! published only when their digest is the one that was told.
+
+mod api;
+mod fetching;
+mod pace;
+mod table;
+
+pub use api::router;
+pub use fetching::Downloads;
+pub use table::{Look, look, media_id, note_inbound, sweep};
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,68 @@
+//! Reading media piece by piece, a little ahead of who takes them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+
+use crate::error::{Error, Kind, Result};
+use crate::ids::Ino;
+use crate::node::core::blocking;
+use crate::volume::{OpenFile, Volume};
+
+/// Bytes read at a time.
+const PIECE: u64 = 512 << 10;
+/// Pieces that are read before they are asked for.
+const AHEAD: usize = 2;
+
+/// A medium that is open for reading; closed when dropped.
+pub struct Open {
+    volume: Arc<Volume>,
+    file: Option<OpenFile>,
+}
+
+impl Open {
+    /// Opens a medium, which counts as a use of it.
+    ///
+    /// # Errors
+    /// As [`Volume::open_medium`].
+    pub fn new(volume: &Arc<Volume>, ino: Ino) -> Result<Open> {
+        let file = volume.open_medium(ino)?;
+        Ok(Open { volume: Arc::clone(volume), file: Some(file) })
+    }
+
+    fn read(&self, at: u64, len: u64) -> Result<Bytes> {
+        let Some(file) = &self.file else { return Err(Error::new(Kind::BadHandle, "closed")) };
+        let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let got = self.volume.read(file, at, &mut buf)?;
+        if got as u64 != len {
+            return Err(Error::new(Kind::Io, "the medium was cut short while it was read"));
+        }
+        Ok(Bytes::from(buf))
+    }
+
+    /// The bytes from `first` to before `end`.
+    pub fn pieces(self, first: u64, end: u64) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let open = Arc::new(self);
+        let places = stream::iter((first..end).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX)));
+        let read = places.map(move |at| {
+            let open = Arc::clone(&open);
+            blocking(move || {
+                let piece = open.read(at, PIECE.min(end - at));
+                piece.inspect_err(|error| tracing::error!(%error, "a medium cannot be read"))
+            })
+        });
+        read.buffered(AHEAD)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (volume, file) = (Arc::clone(&self.volume), self.file.take());
+        let close = move || file.into_iter().for_each(|file| volume.close(file));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(close)),
+            Err(_) => close(),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! `/v1/settings/application/media/providers`: credentials with which links in messages are fetched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::core::{Core, blocking};
+use super::envelope::{ApiError, Body, Code, Done, Faults, Meta};
+use super::fetch::Credentials;
+use super::queue::{decode, each, encode};
+use super::secret::Secret;
+use super::tables::PROVIDERS;
+use crate::error::Result;
+use crate::volume::{StateBatch, Volume};
+
+/// The most bytes of a provider's name, user name, and secret.
+const MAX_NAME: usize = 128;
+const MAX_SECRET: usize = 4096;
+/// The most providers.
+const MAX_PROVIDERS: u64 = 1000;
+
+/// The routes of providers.
+pub fn router() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+}
+
+/// A provider with its credentials.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// By which messages name it.
+    pub name: String,
+    /// `www`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its credentials.
+    pub config: ProviderConfig,
+}
+
+/// What a provider wants to see: one of both.
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<String>,
+    /// A user's name and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
+}
+
+/// A user's name and password.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+/// One provider, or several.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Providers {
+    /// Several.
+    Many(Vec<Provider>),
+    /// One.
+    One(Box<Provider>),
+}
+
+/// A provider without its secrets.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ShownProvider {
+    /// By which messages name it.
+    pub name: String,
+    /// `www`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `bearer`, or `basic` with the user's name.
+    #[schema(value_type = Object)]
+    pub config: BTreeMap<String, serde_json::Value>,
+}
+
+/// The answer with the providers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProvidersAnswer {
+    /// The settings.
+    pub settings: ProviderSettings,
+    /// As in every answer.
+    pub meta: Meta,
+}
+
+/// As settings are nested.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProviderSettings {
+    /// Those of the application.
+    pub application: ProviderApplication,
+}
+
+/// As settings are nested.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProviderApplication {
+    /// Those of media.
+    pub media: ProviderMedia,
+}
+
+/// As settings are nested.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProviderMedia {
+    /// The providers.
+    pub providers: Vec<ShownProvider>,
+}
+
+impl Provider {
+    fn check(&self) -> std::result::Result<(), ApiError> {
+        let refuse = |what: &str| Err(ApiError::new(Code::NotValid, what));
+        let is_name = |text: &str| !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
+        let is_secret =
+            |text: &str| !text.is_empty() && text.len() <= MAX_SECRET && !text.chars().any(char::is_control);
+        if !is_name(&self.name) || self.name.contains('/') {
+            return refuse("name is one line of 1 to 128 bytes without a slash");
+        }
+        if self.kind != "www" {
+            return refuse("type is www");
+        }
+        match (&self.config.bearer, &self.config.basic) {
+            (Some(bearer), None) if is_secret(bearer) && bearer.is_ascii() => Ok(()),
+            (None, Some(basic)) if is_name(&basic.username) && is_secret(&basic.password) => Ok(()),
+            (Some(_), Some(_)) | (None, None) => refuse("config has either bearer or basic"),
+            _ => refuse("config: bearer is a token, basic has username and password, none of them empty"),
+        }
+    }
+
+    fn shown(&self) -> ShownProvider {
+        let config = match &self.config.basic {
+            Some(basic) => ("basic", serde_json::json!({"username": basic.username})),
+            None => ("bearer", serde_json::json!({})),
+        };
+        let config = BTreeMap::from([(config.0.to_owned(), config.1)]);
+        ShownProvider { name: self.name.clone(), kind: self.kind.clone(), config }
+    }
+}
+
+/// The credentials of a provider; none when there is no such provider.
+///
+/// # Errors
+/// `Damaged`, `Io`.
+pub fn get(volume: &Volume, name: &str) -> Result<Option<Credentials>> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Ok(None);
+    }
+    let kept = volume.state_get(PROVIDERS, name.as_bytes())?.map(zeroize::Zeroizing::new);
+    let Some(kept) = kept else { return Ok(None) };
+    let config = decode::<Provider>(&kept)?.config;
+    Ok(match (config.bearer, config.basic) {
+        (Some(bearer), _) => Some(Credentials::Bearer(Secret::new(bearer))),
+        (None, Some(basic)) => {
+            Some(Credentials::Basic { username: basic.username, password: Secret::new(basic.password) })
+        }
+        (None, None) => None,
+    })
+}
+
+/// The providers, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/settings/application/media/providers",
+    tag = "settings",
+    responses(
+        (status = 200, description = "They; no secret is ever given back.", body = ProvidersAnswer),
+        (status = 401, description = "No valid token.", body = Faults),
+        (status = 403, description = "No admin's token.", body = Faults),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+async fn list(State(core): State<Arc<Core>>) -> std::result::Result<Json<ProvidersAnswer>, ApiError> {
+    let listed = core.ask(|volume| {
+        let mut providers = Vec::new();
+        each(volume, PROVIDERS, |_, value| providers.extend(decode::<Provider>(value).map(|one| one.shown())))?;
+        Ok(providers)
+    });
+    let media = ProviderMedia { providers: listed.await? };
+    let settings = ProviderSettings { application: ProviderApplication { media } };
+    Ok(Json(ProvidersAnswer { settings, meta: Meta::new() }))
+}
+
+/// Adds providers, or replaces those of the same name.
+#[utoipa::path(
+    post,
+    path = "/v1/settings/application/media/providers",
+    tag = "settings",
+    request_body(content = Provider, description = "A provider, or a list of them."),
+    responses(
+        (status = 200, description = "They are known, and durable.", body = Done),
+        (status = 400, description = "What is wrong with one, by name.", body = Faults),
+        (status = 401, description = "No valid token.", body = Faults),
+        (status = 403, description = "No admin's token.", body = Faults),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+async fn add(State(core): State<Arc<Core>>, Body(given): Body<Providers>) -> std::result::Result<Json<Done>, ApiError> {
+    let given = match given {
+        Providers::Many(many) => many,
+        Providers::One(one) => vec![*one],
+    };
+    given.iter().try_for_each(Provider::check)?;
+    if core.volume.state_count(PROVIDERS).saturating_add(given.len() as u64) > MAX_PROVIDERS {
+        return Err(ApiError::new(Code::NotValid, format!("there are at most {MAX_PROVIDERS} providers")));
+    }
+    blocking(move || {
+        let mut batch = StateBatch::new();
+        for provider in &given {
+            batch.put(PROVIDERS, provider.name.as_bytes(), encode(provider)?);
+        }
+        core.volume.state_commit(&batch)
+    })
+    .await?;
+    Ok(Json(Done { meta: Meta::new() }))
+}
+
+/// Removes a provider.
+#[utoipa::path(
+    delete,
+    path = "/v1/settings/application/media/providers/{name}",
+    tag = "settings",
+    params(("name" = String, Path, description = "The provider's name.")),
+    responses(
+        (status = 200, description = "It is forgotten, with its secret.", body = Done),
+        (status = 401, description = "No valid token.", body = Faults),
+        (status = 403, description = "No admin's token.", body = Faults),
+        (status = 404, description = "No provider has this name.", body = Faults),
+    ),
+    security(("bearer" = []), ("d360" = []))
+)]
+async fn remove(State(core): State<Arc<Core>>, Path(name): Path<String>) -> std::result::Result<Json<Done>, ApiError> {
+    let removed = core.ask(move |volume| {
+        if get(volume, &name)?.is_none() {
+            return Ok(false);
+        }
+        volume.state_commit(StateBatch::new().delete(PROVIDERS, name.as_bytes())).map(|()| true)
+    });
+    match removed.await? {
+        true => Ok(Json(Done { meta: Meta::new() })),
+        false => Err(ApiError::new(Code::NotFound, "no provider has this name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(config: serde_json::Value) -> Provider {
+        let whole = serde_json::json!({"name": "cdn", "type": "www", "config": config});
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn a_provider_is_shown_without_its_secret() {
+        let basic = provider(serde_json::json!({"basic": {"username": "u", "password": "hush"}}));
+        let bearer = provider(serde_json::json!({"bearer": "hush"}));
+        for one in [basic, bearer] {
+            one.check().unwrap();
+            let shown = serde_json::to_string(&one.shown()).unwrap();
+            assert!(!shown.contains("hush") && shown.contains("cdn"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_provider_has_one_kind_of_credentials() {
+        for config in [
+            serde_json::json!({}),
+            serde_json::json!({"bearer": ""}),
+            serde_json::json!({"bearer": "a\nb"}),
+            serde_json::json!({"bearer": "t", "basic": {"username": "u", "password": "p"}}),
+            serde_json::json!({"basic": {"username": "", "password": "p"}}),
+        ] {
+            assert!(provider(config.clone()).check().is_err(), "{config}");
+        }
+    }
+}
