@@ -89,7 +89,7 @@ impl Memory {
             let seen = Seen {
                 mode: stat.st_mode,
                 owner: (stat.st_uid, stat.st_gid),
-                links: u64::from(stat.st_nlink),
+                links: stat.st_nlink,
                 size: if is_dir { 0 } else { stat.st_size.unsigned_abs() },
                 device: stat.st_rdev,
                 target,
