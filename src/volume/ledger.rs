@@ -14,6 +14,9 @@ use crate::format::journal::{
 use crate::ids::{Ino, VolumeId};
 use crate::store::{Ballast, JournalFile, Latch};
 
+/// More records than one operation on names needs, and others beside it meanwhile.
+const MOST_RECORDS: usize = 16;
+
 /// One generation of the journal.
 struct Generation {
     file: Arc<JournalFile>,
@@ -128,6 +131,15 @@ impl Ledger {
         self.ballast.with_room(|| current.append(key, Record::Touched(ino)))?;
         current.touched.insert(ino);
         Ok(())
+    }
+
+    /// Makes sure that the records of one operation find room.
+    ///
+    /// # Errors
+    /// `NoSpace`; `Io`.
+    pub fn make_room(&self) -> Result<()> {
+        let file = Arc::clone(&self.current.lock().file);
+        self.ballast.with_room(|| file.make_room((MOST_RECORDS * RECORD_LEN) as u64))
     }
 
     /// Notes a removal; it outlives this process at once, and a power loss after [`Ledger::sync`].
