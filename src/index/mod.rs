@@ -39,9 +39,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, RwLock};
 use base::{Memory, Settled, full_key};
 use check::Checking;
 use head::Head;

@@ -17,6 +17,7 @@ use crate::format::geometry::chunk_len;
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::{Table, schema};
 use crate::store::{strangers, superblock_copies};
+use crate::sync::thread;
 
 const STEP: usize = 256;
 /// Findings kept in a report; beyond, they are only counted.
@@ -147,7 +148,7 @@ impl Volume {
         let mut bad = self.bad_copies()?;
         if !bad.is_empty() {
             // Somebody may be changing a key, which writes one after the other.
-            std::thread::sleep(SECOND_LOOK);
+            thread::sleep(SECOND_LOOK);
             bad = self.bad_copies()?;
         }
         for name in bad {

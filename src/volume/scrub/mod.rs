@@ -5,10 +5,8 @@ mod note;
 mod walk;
 
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 pub use note::{DamagedMedium, ScrubPast, ScrubRun};
@@ -18,6 +16,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::format::frame::STRIDE;
 use crate::ids::Ino;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use note::Note;
 use walk::Walk;
 
@@ -139,7 +139,7 @@ impl Volume {
         self.keep_note(&note);
         tracing::info!(rate, "a scrub begins or goes on");
         let (weak, of_thread) = (Arc::downgrade(self), Arc::clone(&control));
-        let spawned = std::thread::Builder::new().name("scrub".into()).spawn(move || scrub(&weak, &of_thread, note));
+        let spawned = thread::Builder::new().name("scrub".into()).spawn(move || scrub(&weak, &of_thread, note));
         match spawned {
             Ok(spawned) => *thread = Some(spawned),
             Err(e) => {
