@@ -293,12 +293,11 @@ impl Volume {
     /// `NoSpace`, `Poisoned`, `Io`: what was acknowledged and synced is safe all the same, and the next open recovers.
     pub fn shutdown(&self) -> Result<()> {
         *self.stop.lock() = true;
+        self.end_scrub();
         self.wake.notify_all();
         if let Some(thread) = self.flusher.lock().take() {
             let _panicked = thread.join();
         }
-        // Only now: the volume's own thread may have begun one a moment ago.
-        self.end_scrub();
         self.publisher.finish();
         let outcome = self.close_all();
         *self.lock.lock() = None;

@@ -114,9 +114,13 @@ impl Volume {
     /// runs goes on at the new rate.
     ///
     /// # Errors
-    /// `Busy` when one runs and is to begin anew; `Io` when no thread can be had.
+    /// `Busy` when one runs and is to begin anew, or the volume is being shut down; `Io` when no thread can be had.
     pub fn start_scrub(self: &Arc<Volume>, rate: Option<u64>, anew: bool) -> Result<()> {
         let mut thread = self.scrubbing.thread.lock();
+        // Under the lock with which a shutdown ends scrubs: none begins behind it.
+        if *self.stop.lock() {
+            return Err(Error::new(Kind::Busy, "the volume is being shut down"));
+        }
         let control = Arc::clone(&self.scrubbing.control);
         {
             let mut wish = control.wish.lock();
