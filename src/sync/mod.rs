@@ -14,7 +14,7 @@ mod ordered;
 
 #[cfg(all(test, feature = "interleavings"))]
 pub use model::{
-    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, any_below, atomic, channel, explore, thread,
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, channel, explore, thread,
 };
 #[cfg(all(any(test, debug_assertions), not(all(test, feature = "interleavings"))))]
 pub use ordered::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};

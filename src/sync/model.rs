@@ -7,7 +7,6 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync as model;
 pub use shuttle::sync::atomic;
@@ -30,11 +29,6 @@ pub fn explore(runs: usize, scenario: impl Fn() + Clone + Send + Sync + 'static)
     config.stack_size = 1 << 20;
     shuttle::Runner::new(RandomScheduler::new(runs * factor), config.clone()).run(scenario.clone());
     shuttle::Runner::new(PctScheduler::new(3, runs * factor), config).run(scenario);
-}
-
-/// A number that the run is free to choose.
-pub fn any_below(bound: u32) -> u32 {
-    shuttle::rand::thread_rng().gen_range(0..bound)
 }
 
 /// See `parking_lot::Mutex`.

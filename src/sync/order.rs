@@ -157,7 +157,8 @@ pub(super) fn ask(class: Class, lock: usize) -> Result<(), String> {
 pub(super) fn hold(class: Class, lock: usize) -> Holding {
     let ticket = TICKETS.get();
     TICKETS.set(ticket + 1);
-    HELD.with_borrow_mut(|held| held.push(Held { class, lock, since: Location::caller(), ticket }));
+    let since = Location::caller();
+    HELD.with_borrow_mut(|held| held.push(Held { class, lock, since, ticket }));
     Holding { ticket }
 }
 
@@ -203,16 +204,16 @@ mod tests {
     fn what_is_held_is_what_was_not_let_go() {
         let [a, b, c] = classes();
         let first = hold(a, 1);
+        ask(b, 2).unwrap();
         let second = hold(b, 2);
         ask(c, 3).unwrap();
         assert!(ask(a, 1).unwrap_err().contains("by the thread that holds it"));
-        ask(a, 4).unwrap_err();
         drop(second);
         ask(a, 4).unwrap();
-        ask(c, 2).unwrap();
         drop(first);
         ask(a, 1).unwrap();
         let _third = hold(c, 3);
         assert!(ask(a, 1).unwrap_err().contains("locks in a circle"));
+        assert!(ask(b, 2).unwrap_err().contains("locks in a circle"));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -11,13 +10,13 @@ use super::aging_tests::{Bench, RW, put};
 use super::frames::BlobCipher;
 use super::quota::{Class, Quota};
 use super::sealer::{Batch, Flight, Lane, Pending, Sealer};
-use super::{OpenMode, Policy, RenameMode, Schedule, Volume};
+use super::{OpenMode, Policy, RenameMode, Volume};
 use crate::crypto::{Suite, VolumeKey};
 use crate::error::Kind;
 use crate::format::frame::{CHUNK_LEN, STRIDE};
 use crate::ids::{BlobId, Ino, VolumeId};
 use crate::store::{Ballast, DirStore, Space, Store};
-use crate::sync::{any_below, explore, thread};
+use crate::sync::{explore, thread};
 
 const ANEW: OpenMode = OpenMode { truncate: true, ..RW };
 
@@ -173,20 +172,5 @@ fn no_thread_of_a_volume_waits_for_ever() {
         let right = [("replaced", Some(long(4))), ("overwritten", Some(long(5))), ("removed", None)].into();
         assert!(found == right, "other contents");
         volume.shutdown().unwrap();
-    });
-}
-
-#[test]
-fn no_scrub_outlives_its_volume() {
-    explore(40, || {
-        let bench = Bench::new(Policy::default());
-        let volume = bench.open();
-        volume.schedule_scrubs(Some(Schedule { every: Duration::ZERO, rate: None }));
-        // Scrubs begin and end meanwhile, as often as it comes.
-        for _ in 0..any_below(300) {
-            thread::sleep(Duration::ZERO);
-        }
-        volume.shutdown().unwrap();
-        assert!(!volume.scrub_status().is_running, "the store was let go of, and is still read and written");
     });
 }
