@@ -93,6 +93,7 @@ impl Default for Options {
 }
 
 /// What opening a directory gave.
+#[allow(clippy::large_enum_variant, reason = "large only where its locks are watched, and one is made for each open")]
 pub enum Opened {
     /// An index that holds a consistent state.
     Ready(Index),
