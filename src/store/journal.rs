@@ -5,14 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::latch::Latch;
 use crate::error::{Error, Result};
 use crate::own_file;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What the names of journals begin with.
 const PREFIX: &str = "journal.";

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::crypto::IndexKey;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::{
@@ -13,6 +11,7 @@ use crate::format::journal::{
 };
 use crate::ids::{Ino, VolumeId};
 use crate::store::{Ballast, JournalFile, Latch};
+use crate::sync::Mutex;
 
 /// More records than one operation on names needs, and others beside it meanwhile.
 const MOST_RECORDS: usize = 16;
