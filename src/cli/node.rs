@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -18,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::node::admin::{self, Answer, Wish};
 use crate::node::config::FileModes;
 use crate::node::{self, Core, NodeConfig, TlsFiles};
+use crate::sync::Mutex;
 use crate::volume::Volume;
 
 /// Where a node listens that is told nothing else.
