@@ -23,8 +23,8 @@ use crate::node::config::FileModes;
 use crate::node::fetch::FetchConfig;
 use crate::node::upstream::{CLOUD_API_BASE, DIALOG_360_BASE, Timeouts, UpstreamConfig};
 use crate::node::{self, Core, NodeConfig, NotificationConfig, Secret, TlsFiles};
-use crate::sync::Mutex;
 use crate::volume::Volume;
+use parking_lot::Mutex;
 
 /// Where a node listens that is told nothing else.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
