@@ -67,12 +67,6 @@ impl Intake {
         .await
     }
 
-    /// Bytes written.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.at
-    }
-
     /// What the bytes are.
     ///
     /// # Errors
