@@ -103,6 +103,8 @@ impl Jobs {
     /// `Damaged`, `Io`.
     pub fn load(volume: &Arc<Volume>) -> Result<Jobs> {
         let jobs = Jobs { volume: Arc::clone(volume), desks: Default::default() };
+        // 0 is before the first.
+        Topic::ALL.into_iter().for_each(|topic| jobs.know(topic, 0));
         each(volume, JOB_HEADS, |key, value| {
             let head = decode::<Head>(value);
             match (record::parse_key(key), head) {
