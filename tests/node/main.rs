@@ -4,7 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../jobs/receiver.rs"]
+mod receiver;
+#[path = "../standin/mod.rs"]
+mod standin;
+
 mod access;
+mod chain;
 mod ending;
 mod limits;
 mod media;
