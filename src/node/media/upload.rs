@@ -17,6 +17,7 @@ use super::super::core::Core;
 use super::super::envelope::{ApiError, Code, Faults, Meta};
 use super::super::intake::Intake;
 use crate::media;
+use crate::volume::Class;
 
 /// Bytes gathered before the volume gets them.
 const PIECE: usize = 128 << 10;
@@ -74,7 +75,7 @@ pub async fn upload(State(core): State<Arc<Core>>, request: Request) -> Result<R
     let Ok(_permit) = Arc::clone(&core.limits.uploads).try_acquire_owned() else {
         return Err(ApiError::new(Code::Overloaded, "too many uploads at a time; try again"));
     };
-    let mut intake = Intake::begin(&core, declared.clone(), len).await?;
+    let mut intake = Intake::begin(&core, Class::Uploads, declared.clone(), len).await?;
     receive(&core, request.into_body(), &mut intake, most).await?;
     if core.config.strict {
         refuse_unfit(&mut intake, declared.as_deref()).await?;
