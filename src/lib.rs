@@ -1,6 +1,6 @@
 //! wamedia: an encrypted, quota-keeping volume for WhatsApp Business media, mounted with FUSE.
 //!
-//! The layers, from the bottom: [`ids`], [`error`], [`clock`], [`own_file`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
+//! The layers, from the bottom: [`ids`], [`error`], [`clock`], [`own_file`], [`sync`]; [`crypto`] and [`mod@format`]; [`store`] and [`index`];
 //! [`volume`], which alone joins them; above it [`fs`], [`node`], [`control`] and [`cli`]. [`media`] stands beside.
 pub mod cli;
 pub mod clock;
@@ -15,4 +15,5 @@ pub mod media;
 pub mod node;
 pub mod own_file;
 pub mod store;
+pub mod sync;
 pub mod volume;

@@ -1,24 +1,30 @@
 //! The media node as the command line starts and asks it.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
-use super::args::NodeArgs;
+use super::args::{NodeArgs, UpstreamArg};
 use super::session::{self, Session};
 use crate::control::{NodeDoor, Reply, Request};
 use crate::error::{Error, Kind, Result};
 use crate::node::admin::{self, Answer, Wish};
 use crate::node::config::FileModes;
-use crate::node::{self, Core, NodeConfig, TlsFiles};
+use crate::node::fetch::FetchConfig;
+use crate::node::upstream::{CLOUD_API_BASE, DIALOG_360_BASE, Timeouts, UpstreamConfig};
+use crate::node::{self, Core, NodeConfig, NotificationConfig, Secret, TlsFiles};
 use crate::volume::Volume;
+use parking_lot::Mutex;
 
 /// Where a node listens that is told nothing else.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -44,8 +50,57 @@ pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<
         max_upload_bytes: args.max_upload.unwrap_or(defaults.max_upload_bytes),
         requests_per_second: args.requests_per_second.unwrap_or(defaults.requests_per_second),
         files: FileModes { uid, gid, ..defaults.files },
+        upstream: args.upstream.map(|kind| upstream_of(kind, args)).transpose()?,
+        notifications: NotificationConfig {
+            name: args.notifications.clone().unwrap_or(defaults.notifications.name),
+            app_secret: args.app_secret_file.as_deref().map(secret_in).transpose()?,
+            verify_token: args.verify_token_file.as_deref().map(secret_in).transpose()?,
+        },
+        fetch: FetchConfig { allow: args.allow_private_network.clone(), ..defaults.fetch },
         ..defaults
     }))
+}
+
+fn upstream_of(kind: UpstreamArg, args: &NodeArgs) -> Result<UpstreamConfig> {
+    let token = || match &args.upstream_token_file {
+        Some(path) => secret_in(path),
+        None => Err(Error::new(Kind::Invalid, "this upstream needs --upstream-token-file FILE")),
+    };
+    let base = |published: &str| args.upstream_url.clone().unwrap_or_else(|| published.to_owned());
+    let timeouts = Timeouts::default();
+    match kind {
+        UpstreamArg::Cloud => {
+            let phone_number_id = args.phone_number_id.clone().ok_or_else(|| {
+                Error::new(
+                    Kind::Invalid,
+                    "the Cloud API needs --phone-number-id ID, the number that messages come from",
+                )
+            })?;
+            Ok(UpstreamConfig::CloudApi { base: base(CLOUD_API_BASE), phone_number_id, token: token()?, timeouts })
+        }
+        UpstreamArg::Dialog360 => {
+            Ok(UpstreamConfig::Dialog360 { base: base(DIALOG_360_BASE), api_key: token()?, timeouts })
+        }
+        UpstreamArg::Directory => match &args.upstream_directory {
+            Some(path) => Ok(UpstreamConfig::Directory { path: std::path::absolute(path).unwrap_or(path.clone()) }),
+            None => Err(Error::new(Kind::Invalid, "this upstream needs --upstream-directory DIR")),
+        },
+    }
+}
+
+/// Bytes a file with a secret may have.
+const MAX_SECRET_FILE: u64 = 64 << 10;
+
+/// The first line of a file.
+fn secret_in(path: &Path) -> Result<Secret> {
+    let named = |error| Error::io(path.display(), error);
+    let mut text = Zeroizing::new(String::new());
+    let file = File::open(path).map_err(named)?;
+    file.take(MAX_SECRET_FILE).read_to_string(&mut text).map_err(named)?;
+    match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line.to_owned())),
+        None => Err(Error::new(Kind::Invalid, format!("the first line of {} is empty", path.display()))),
+    }
 }
 
 /// A node that is about to answer: its address is taken, its certificate read.
@@ -84,8 +139,9 @@ impl Prepared {
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             info!("the media node answers at {scheme}://{address}");
         }
+        let work = runtime.spawn(node::work(Arc::clone(&self.core), ended.clone()));
         let task = runtime.spawn(node::serve(self.core, self.listener, self.tls, ended));
-        Running { end, task }
+        Running { end, task, work }
     }
 }
 
@@ -93,15 +149,21 @@ impl Prepared {
 pub struct Running {
     end: watch::Sender<bool>,
     task: JoinHandle<()>,
+    work: JoinHandle<Result<()>>,
 }
 
 impl Running {
-    /// Lets it take no more requests, and waits for those under way.
+    /// Lets it take no more requests and begin no more work, and waits for what is under way.
     pub async fn drain(self) {
         // Nobody listens when it has ended already.
         let _ = self.end.send(true);
         if let Err(error) = self.task.await {
             warn!(%error, "the media node failed");
+        }
+        match self.work.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "the work of the media node failed"),
+            Err(error) => error!(%error, "the work of the media node failed"),
         }
     }
 }

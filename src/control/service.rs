@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::change::Keep;
 use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, ScrubWish, cursor_bytes, cursor_text};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
+use crate::sync::Mutex;
 use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, RepairOptions, Volume};
 
 /// The beginning of a path in the virtual directory of expired media.

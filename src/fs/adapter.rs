@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::volume::{Attr, FileKind, OpenFile, SetAttr, Volume};
 
 use super::chunks::ChunkGiver;

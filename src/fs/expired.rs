@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 
 use fuser::{FileAttr, INodeNo};
-use parking_lot::Mutex;
 
 use crate::error::{Kind, Result};
 use crate::ids::Ino;
+use crate::sync::Mutex;
 use crate::volume::{Attr, Expired, Volume};
 
 use super::convert::file_attr;

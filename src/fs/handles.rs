@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::FileHandle;
-use parking_lot::RwLock;
 
 use crate::ids::Ino;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::volume::{OpenFile, Volume};
 
 use super::expired::ExpiredListing;

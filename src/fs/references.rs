@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-
 use crate::ids::Ino;
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 const SHARDS: usize = 16;
 
@@ -103,5 +102,35 @@ mod tests {
         assert!(forgotten(&references, 5, 1));
         references.telling().told(Ino(5));
         assert!(forgotten(&references, 5, 1));
+    }
+
+    #[cfg(feature = "interleavings")]
+    #[test]
+    fn interleaving_of_a_look_up_and_the_last_forget_leaves_the_inode_known() {
+        use std::collections::HashSet;
+        use std::sync::Arc;
+
+        use crate::sync::{explore, thread};
+
+        explore(2000, || {
+            let (references, known) = (Arc::new(References::new()), Arc::new(Mutex::new(HashSet::from([5]))));
+            references.telling().told(Ino(5));
+            let look_up = {
+                let (references, known) = (Arc::clone(&references), Arc::clone(&known));
+                move || {
+                    let telling = references.telling();
+                    let found = known.lock().contains(&5);
+                    if found {
+                        telling.told(Ino(5));
+                    }
+                    found
+                }
+            };
+            let others = [thread::spawn(look_up.clone()), thread::spawn(look_up)];
+            references.give_back(Ino(5), 1, |ino| assert!(known.lock().remove(&ino.0)));
+            let told = others.map(|other| other.join().unwrap()).into_iter().filter(|found| *found).count();
+            assert_eq!(known.lock().contains(&5), told > 0, "told {told} times");
+            references.give_back(Ino(5), told as u64, |ino| assert!(known.lock().remove(&ino.0)));
+        });
     }
 }

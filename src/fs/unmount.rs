@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::{Error, Kind, Result};
+use crate::sync::{Condvar, Mutex};
 
 use super::mountinfo::{self, Device, FS_TYPE};
 use super::mountpoint::resolve;

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use parking_lot::RwLock;
-
 use super::Table;
 use crate::error::Result;
+use crate::sync::RwLock;
 
 /// The name of the head, above all pages.
 pub(super) const HEAD_NAME: [u8; 1] = [0xff];

@@ -17,17 +17,16 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
 use std::time::Duration;
-
-use crossbeam_channel::{RecvTimeoutError, bounded};
-use parking_lot::{Mutex, RwLock};
 
 use super::base::{Base, Changes, Settled};
 use super::files;
 use crate::error::{Error, Kind, Result};
 use crate::own_file;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::channel::{RecvTimeoutError, bounded};
+use crate::sync::thread::{self, sleep};
+use crate::sync::{Mutex, RwLock};
 
 /// How long a flush may take before it is nudged; each time twice as long.
 const FIRST_NUDGE: Duration = Duration::from_secs(2);
@@ -102,7 +101,7 @@ fn nudged(db: &sled::Db) -> sled::Result<usize> {
     let (done, is_done) = bounded::<()>(0);
     let db_of_nudges = db.clone();
     // Without a thread it is flushed all the same.
-    let _nudger = thread::Builder::new().name("index-nudge".to_owned()).spawn(move || {
+    let nudger = thread::Builder::new().name("index-nudge".to_owned()).spawn(move || {
         let mut patience = FIRST_NUDGE;
         while is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             let db = db_of_nudges.clone();
@@ -113,6 +112,10 @@ fn nudged(db: &sled::Db) -> sled::Result<usize> {
     });
     let flushed = db.flush();
     drop(done);
+    if let Ok(nudger) = nudger {
+        // As long as it has the tree, the tree is not closed.
+        let _panicked = nudger.join();
+    }
     flushed
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 /// Changes by full key: the value, or `None` for a record that is gone.
 pub(super) type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::pages::Leaf;
+use crate::sync::Mutex;
 
 /// Pages kept, of a KiB or so each.
 const KEPT: usize = 128;

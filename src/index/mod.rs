@@ -39,9 +39,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, RwLock};
 use base::{Memory, Settled, full_key};
 use check::Checking;
 use head::Head;
@@ -94,6 +93,7 @@ impl Default for Options {
 }
 
 /// What opening a directory gave.
+#[allow(clippy::large_enum_variant, reason = "large only where its locks are watched, and one is made for each open")]
 pub enum Opened {
     /// An index that holds a consistent state.
     Ready(Index),

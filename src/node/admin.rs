@@ -3,8 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
+use super::queue::JobId;
 use super::tokens::{Role, Token};
+use super::webhooks::dead::{DeadWebhook, dead_webhooks, replay_webhooks};
 use crate::error::{Error, Kind, Result};
+
+/// Webhooks in one page.
+const DEAD_PAGE: usize = 100;
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +26,16 @@ pub enum Wish {
     },
     /// Tell all tokens.
     ListTokens,
+    /// Tell a page of webhooks that were given up.
+    DeadWebhooks {
+        /// Only those behind the one with this number.
+        after: JobId,
+    },
+    /// Try webhooks again that were given up.
+    ReplayWebhooks {
+        /// Their numbers; none: all.
+        ids: Option<Vec<JobId>>,
+    },
     /// End all tokens of a name.
     RevokeToken {
         /// The name.
@@ -41,6 +56,10 @@ pub enum Answer {
     },
     /// To [`Wish::ListTokens`].
     Tokens(Vec<Token>),
+    /// To [`Wish::DeadWebhooks`]; empty behind the last.
+    Dead(Vec<DeadWebhook>),
+    /// To [`Wish::ReplayWebhooks`]: how many are tried again.
+    Replayed(usize),
     /// To [`Wish::RevokeToken`]: how many ended.
     Revoked(usize),
 }
@@ -59,6 +78,8 @@ pub fn answer(core: &Core, wish: serde_json::Value) -> Result<serde_json::Value>
             let (text, token) = core.tokens.create(volume, &name, role, keep_secs)?;
             Answer::Created { text, token }
         }
+        Wish::DeadWebhooks { after } => Answer::Dead(dead_webhooks(&core.jobs, after, DEAD_PAGE)?),
+        Wish::ReplayWebhooks { ids } => Answer::Replayed(replay_webhooks(&core.jobs, ids.as_deref())?),
         Wish::ListTokens => Answer::Tokens(core.tokens.list(volume.now())),
         Wish::RevokeToken { name } => Answer::Revoked(core.tokens.revoke(volume, &name)?),
     };

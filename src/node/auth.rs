@@ -12,6 +12,7 @@ use base64::Engine as _;
 
 use super::core::Core;
 use super::envelope::{ApiError, Code};
+use super::linger::{LITTLE, linger};
 use super::tokens::{Role, Token, TokenId};
 
 /// The header in which 360dialog's clients send their key.
@@ -69,9 +70,12 @@ pub(super) fn address_of(request: &Request) -> Option<SocketAddr> {
 /// Lets in who shows a valid token, before anything of the body is read.
 pub async fn require_token(State(core): State<Arc<Core>>, mut request: Request, next: Next) -> Response {
     let Some((id, token)) = token_of(&request).and_then(|text| core.tokens.find(text, core.volume.now())) else {
-        return refuse(&core, &request);
+        let refused = refuse(&core, &request);
+        linger(request.into_body(), LITTLE);
+        return refused;
     };
     if !core.limits.let_in(&id) {
+        linger(request.into_body(), LITTLE);
         return ApiError::new(Code::TooMany, "too many requests with this token; slow down").into_response();
     }
     request.extensions_mut().insert(Caller { id, token });

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::config::NodeConfig;
 use super::limits::Limits;
 use super::queue::Jobs;
@@ -12,6 +10,7 @@ use super::tokens::Tokens;
 use super::upstream::Upstream;
 use super::webhooks::Seen;
 use crate::error::{Error, Kind, Result};
+use crate::sync::Mutex;
 use crate::volume::Volume;
 
 /// The volume, the configuration, and what is kept in the volume for the node.

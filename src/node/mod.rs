@@ -31,6 +31,7 @@ pub mod fetch;
 mod health;
 mod intake;
 mod limits;
+mod linger;
 mod media;
 mod messages;
 mod openapi;

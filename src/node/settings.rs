@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::tables::SETTINGS;
 use crate::error::{Error, Kind, Result};
+use crate::sync::{Mutex, RwLock};
 use crate::volume::{StateBatch, Volume};
 
 /// Under which name they are kept.

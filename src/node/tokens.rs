@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::tables::TOKENS;
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::sync::RwLock;
 use crate::volume::{StateBatch, Volume};
 
 /// What the text of a token begins with, so that one that leaked can be told from other text.

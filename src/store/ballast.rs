@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::error::{Kind, Result};
 use crate::own_file;
+use crate::sync::Mutex;
 
 /// Bytes put aside.
 const LEN: u64 = 4 << 20;

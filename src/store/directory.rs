@@ -8,10 +8,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lru::LruCache;
-use parking_lot::Mutex;
 use rustix::fs::{fdatasync, fsync, syncfs};
 use rustix::io::{preadv, pwritev};
 
@@ -21,6 +19,8 @@ use super::{Blob, Space, Store};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BlobId, NUMBER_LIMIT};
 use crate::own_file;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Binary logarithm of how many blob numbers share a directory.
 pub(super) const DIR_SHIFT: u32 = 12;

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::latch::Latch;
 use crate::error::{Error, Result};
 use crate::own_file;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What a journal is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +69,13 @@ struct Tail {
     len: u64,
     /// From where on the disk is asked for more room.
     ask_at: u64,
+    /// Up to where the disk has promised room.
+    promised: u64,
 }
 
-/// Takes room of the disk up to `end`, best effort: a journal without is as good while the disk has some.
-fn take_room(file: &File, end: u64) -> bool {
-    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, end).is_ok()
+/// Takes room of the disk up to `end`.
+fn take_room(file: &File, end: u64) -> rustix::io::Result<()> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, end)
 }
 
 impl JournalFile {
@@ -92,19 +95,20 @@ impl JournalFile {
         let begin = || {
             let mut file = own_file::open(&path, File::options().read(true).write(true).create(true).truncate(true))?;
             // So that removals can be told on a disk that is full.
-            let room = [ROOM, LEAST_ROOM].into_iter().find(|room| take_room(&file, *room)).unwrap_or(0);
+            let room = [ROOM, LEAST_ROOM].into_iter().find(|room| take_room(&file, *room).is_ok()).unwrap_or(0);
             file.write_all(header)?;
             file.sync_all()?;
             File::open(store)?.sync_all()?;
-            Ok((file, room / 2))
+            Ok((file, room))
         };
-        let (file, ask_at) = begin().map_err(|e| {
+        let (file, promised) = begin().map_err(|e| {
             // One without a header says nothing, and the next open removes it where this fails.
             let _stays = std::fs::remove_file(&path);
             named(e)
         })?;
         let len = header.len() as u64;
-        Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at }), synced: AtomicU64::new(len) })
+        let tail = Mutex::new(Tail { len, ask_at: promised / 2, promised });
+        Ok(JournalFile { file, path, latch, tail, synced: AtomicU64::new(len) })
     }
 
     /// Goes on with the journal of `generation` from `len` on: what lies behind was never whole.
@@ -115,7 +119,8 @@ impl JournalFile {
         let path = series.path(store, generation);
         let file =
             own_file::open(&path, File::options().read(true).write(true)).map_err(|e| Error::io(path.display(), e))?;
-        Ok(JournalFile { file, path, latch, tail: Mutex::new(Tail { len, ask_at: 0 }), synced: AtomicU64::new(0) })
+        let tail = Mutex::new(Tail { len, ask_at: 0, promised: 0 });
+        Ok(JournalFile { file, path, latch, tail, synced: AtomicU64::new(0) })
     }
 
     /// Goes on with the journal of `generation` at its end.
@@ -164,6 +169,31 @@ impl JournalFile {
         }
     }
 
+    fn ask(&self, tail: &mut Tail, more: u64) -> rustix::io::Result<()> {
+        let outcome = take_room(&self.file, tail.len + more);
+        match outcome {
+            Ok(()) => (tail.promised, tail.ask_at) = (tail.len + more, tail.len + (more / 2).max(ASK_AGAIN)),
+            Err(_) => tail.ask_at = tail.len + ASK_AGAIN,
+        }
+        outcome
+    }
+
+    /// Makes sure that the next `bytes` of records find room, whatever becomes of the disk meanwhile. A file system that
+    /// promises no room to anybody is believed to have some.
+    ///
+    /// # Errors
+    /// `NoSpace`; `Io`.
+    pub fn make_room(&self, bytes: u64) -> Result<()> {
+        let mut tail = self.tail.lock();
+        if tail.len + bytes <= tail.promised {
+            return Ok(());
+        }
+        match self.ask(&mut tail, ROOM).or_else(|_| self.ask(&mut tail, bytes)) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(e) => Err(Error::io(self.path.display(), e.into())),
+        }
+    }
+
     /// Appends the record that `make` gives for its position (counted in bytes from the start of the file), which this
     /// gives back.
     /// It outlives this process at once, and a power loss after [`JournalFile::sync`].
@@ -175,8 +205,8 @@ impl JournalFile {
         let mut tail = self.tail.lock();
         let record = make(tail.len);
         if tail.len >= tail.ask_at {
-            let is_promised = take_room(&self.file, tail.len + ROOM);
-            tail.ask_at = tail.len + if is_promised { ROOM / 2 } else { ASK_AGAIN };
+            // Best effort: a journal without is as good while the disk has some.
+            let _refused = self.ask(&mut tail, ROOM);
         }
         let done = self.file.write_all_at(&record, tail.len).map_err(|e| Error::io(self.path.display(), e));
         self.latch.watch(done)?;
@@ -221,6 +251,20 @@ impl JournalFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_that_was_made_is_the_journals_own() {
+        use std::os::unix::fs::MetadataExt;
+
+        let store = tempfile::tempdir().unwrap();
+        std::fs::write(JournalFile::path(store.path(), 1), [7; 100]).unwrap();
+        let journal = JournalFile::resume(store.path(), 1, 100, Arc::default()).unwrap();
+        let taken = || std::fs::metadata(JournalFile::path(store.path(), 1)).unwrap().blocks() * 512;
+        assert!(taken() < ROOM);
+        journal.make_room(640).unwrap();
+        assert!(taken() >= 100 + ROOM);
+        assert_eq!(std::fs::metadata(JournalFile::path(store.path(), 1)).unwrap().len(), 100);
+    }
 
     #[test]
     fn only_names_of_full_width_are_journals() {

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use parking_lot::Mutex;
-
 use crate::ids::BlobId;
+use crate::sync::Mutex;
 
 /// Blobs whose bytes, and directories whose names, may not be durable. Its locks are leaves.
 #[derive(Debug, Default)]

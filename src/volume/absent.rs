@@ -3,11 +3,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use parking_lot::Mutex;
-
 use super::record::Named;
 use crate::error::Result;
 use crate::ids::Ino;
+use crate::sync::Mutex;
 
 const SHARDS: usize = 64;
 

@@ -1,6 +1,6 @@
 //! Whether the volume has time for work that nobody waits for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts what programs ask for.
 #[derive(Debug, Default)]

@@ -3,12 +3,11 @@
 //! The kernel asks us ahead of the program, but not the disk ahead of us: its own read-ahead of the store is short, and
 //! each of our reads would wait for the disk once more.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::Volume;
 use super::inode::State;
 use crate::format::content::Place;
 use crate::format::frame::{CHUNK_LEN, STRIDE};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads of fewer bytes are not taken for those of somebody who reads on.
 const LEAST_READ: usize = 128 << 10;

@@ -16,6 +16,7 @@ use crate::format::geometry::chunk_len;
 use crate::ids::{BlobId, Ino};
 use crate::index::{Table, schema};
 use crate::store::{strangers, superblock_copies};
+use crate::sync::thread;
 
 const STEP: usize = 256;
 /// Chunks read before others have their turn.
@@ -150,7 +151,7 @@ impl Volume {
         let mut bad = self.bad_copies()?;
         if !bad.is_empty() {
             // Somebody may be changing a key, which writes one after the other.
-            std::thread::sleep(SECOND_LOOK);
+            thread::sleep(SECOND_LOOK);
             bad = self.bad_copies()?;
         }
         for name in bad {

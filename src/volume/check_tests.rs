@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Finding;
 use super::aging_tests::{Bench, RW, put};
 use super::{OpenMode, Policy, RenameMode, Volume};
+use crate::error::Kind;
 use crate::ids::Ino;
 
 const ANEW: OpenMode = OpenMode { truncate: true, ..RW };
@@ -120,4 +121,15 @@ fn a_stray_and_a_damaged_blob_are_found_on_a_volume_in_use() {
     assert_eq!(findings[0].blob.as_deref(), Some(format!("{:016x}", gone.0).as_str()));
     assert!(findings[0].problem.contains("gone"), "{findings:?}");
     assert!(findings[1].medium.as_deref().unwrap().ends_with("hurt"), "{findings:?}");
+}
+
+/// The volume's own thread may be about to begin one that is due while the shutdown ends scrubs.
+#[test]
+fn no_scrub_begins_behind_a_shutdown() {
+    let bench = Bench::new(Policy::default());
+    let volume = bench.open();
+    volume.start_scrub(None, false).unwrap();
+    volume.shutdown().unwrap();
+    assert_eq!(volume.start_scrub(None, false).unwrap_err().kind(), Kind::Busy);
+    assert!(!volume.scrub_status().is_running);
 }

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
 
 use super::frames::BlobCipher;
 use super::record::{Record, Totals};
@@ -12,6 +11,7 @@ use super::writer::Writer;
 use crate::format::content::Content;
 use crate::format::frame::HEADER_LEN;
 use crate::ids::{BlobId, Ino};
+use crate::sync::{Mutex, RwLock};
 
 /// An inode in memory. While anybody holds the `Arc`, it is the only one for its number.
 pub(super) struct Inode {

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::crypto::IndexKey;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::{
@@ -13,6 +11,10 @@ use crate::format::journal::{
 };
 use crate::ids::{Ino, VolumeId};
 use crate::store::{Ballast, JournalFile, Latch, Series};
+use crate::sync::Mutex;
+
+/// More records than one operation on names needs, and others beside it meanwhile.
+const MOST_RECORDS: usize = 16;
 
 /// One generation of the journal.
 struct Generation {
@@ -128,6 +130,15 @@ impl Ledger {
         self.ballast.with_room(|| current.append(key, Record::Touched(ino)))?;
         current.touched.insert(ino);
         Ok(())
+    }
+
+    /// Makes sure that the records of one operation find room.
+    ///
+    /// # Errors
+    /// `NoSpace`; `Io`.
+    pub fn make_room(&self) -> Result<()> {
+        let file = Arc::clone(&self.current.lock().file);
+        self.ballast.with_room(|| file.make_room((MOST_RECORDS * RECORD_LEN) as u64))
     }
 
     /// Notes a removal; it outlives this process at once, and a power loss after [`Ledger::sync`].

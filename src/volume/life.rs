@@ -3,9 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::absent::Absent;
 use super::activity::Activity;
@@ -20,7 +17,7 @@ use super::reading::ChunkCache;
 use super::record::Record;
 use super::recovery::Journals;
 use super::scrub::Scrubbing;
-use super::sealer::Sealer;
+use super::sealer::{BUDGET, Sealer};
 use super::state::StateLog;
 use super::tracking::Tracking;
 use super::types::{FileKind, Policy};
@@ -37,6 +34,9 @@ use crate::store::{
     Ballast, DirStore, JournalFile, Layout, Series, Store, StoreLock, mend_superblock, read_superblock,
     write_superblock,
 };
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread;
+use crate::sync::{Condvar, Mutex, RwLock};
 
 /// What damaged records of the journal may have told.
 const BACK_AGAIN: &str = "a file that was removed or replaced just before the volume last ended may be back";
@@ -151,7 +151,7 @@ impl Volume {
         let volume = Arc::new(volume);
         let weak = Arc::downgrade(&volume);
         volume.publisher.start(&weak)?;
-        let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || flusher::run(&weak));
+        let thread = thread::Builder::new().name("upkeep".into()).spawn(move || flusher::run(&weak));
         *volume.flusher.lock() = Some(thread.map_err(|e| Error::io("a thread", e))?);
         Ok(volume)
     }
@@ -184,7 +184,7 @@ impl Volume {
             known = None;
             journals = read(known)?;
         }
-        let sealer = Sealer::start(SEAL_THREADS, Arc::clone(&store), Arc::clone(&ballast))
+        let sealer = Sealer::start(SEAL_THREADS, BUDGET, Arc::clone(&store), Arc::clone(&ballast))
             .map_err(|e| Error::io("a thread", e))?;
         let latch = Arc::clone(store.latch());
         let ledger = Ledger::start(path, id, &index_key, &generations, Arc::clone(&latch), Arc::clone(&ballast))?;

@@ -25,6 +25,8 @@ mod frames;
 mod growth_tests;
 mod indexing;
 mod inode;
+#[cfg(all(test, feature = "interleavings"))]
+mod interleaving_tests;
 mod ledger;
 mod life;
 mod names;
@@ -59,9 +61,6 @@ mod xattr;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
@@ -80,6 +79,9 @@ use crate::ids::{Ino, VolumeId};
 use crate::index::Index;
 use crate::media::SNIFF_BYTES;
 use crate::store::{Ballast, Layout, Store, StoreLock};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::thread;
+use crate::sync::{Condvar, Mutex, RwLock};
 use absent::Absent;
 use activity::Activity;
 use ahead::ReadAhead;
@@ -139,7 +141,7 @@ pub struct Volume {
     index_waits: AtomicBool,
     stop: Mutex<bool>,
     wake: Condvar,
-    flusher: Mutex<Option<std::thread::JoinHandle<()>>>,
+    flusher: Mutex<Option<thread::JoinHandle<()>>>,
     lock: Mutex<Option<StoreLock>>,
 }
 

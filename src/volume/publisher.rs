@@ -1,14 +1,13 @@
 //! The threads that publish files after their close, beside the requests that closed them, and tidy blobs up.
 
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 
 use super::Volume;
 use super::inode::{Inode, State};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Sender, bounded};
+use crate::sync::thread::{self, JoinHandle};
 
 /// Threads that publish.
 const THREADS: usize = 2;
@@ -34,7 +33,7 @@ impl Publisher {
         let (queue, closed) = bounded(QUEUE);
         for n in 0..THREADS {
             let (volume, closed) = (Weak::clone(volume), closed.clone());
-            let thread = std::thread::Builder::new().name(format!("publish-{n}"));
+            let thread = thread::Builder::new().name(format!("publish-{n}"));
             let thread = thread.spawn(move || publish_all(&volume, &closed)).map_err(|e| Error::io("a thread", e))?;
             self.threads.lock().push(thread);
         }

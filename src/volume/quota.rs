@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::Volume;
 use super::types::{Policy, ReserveAmount, Statfs};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Space, Store};
+use crate::sync::Mutex;
+use crate::sync::thread;
 
 /// Unit of the counts of `statfs`, in bytes.
 const BLOCK_SIZE: u64 = 4096;
@@ -174,7 +174,7 @@ impl Volume {
         for _ in 0..CLOSE_TRIES {
             match take() {
                 Err(e) if e.kind() == Kind::NoSpace && self.is_orphan_open() => {
-                    std::thread::sleep(CLOSE_PAUSE);
+                    thread::sleep(CLOSE_PAUSE);
                 }
                 other => return other.inspect_err(|_| self.quota.refused()),
             }

@@ -4,7 +4,6 @@ use std::io::IoSliceMut;
 use std::sync::Arc;
 
 use lru::LruCache;
-use parking_lot::Mutex;
 
 use super::frames::BlobCipher;
 use super::inode::{OpenBlob, State};
@@ -16,6 +15,7 @@ use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, Head,
 use crate::format::geometry::{Span, chunk_len, spans};
 use crate::ids::{BlobId, Ino};
 use crate::store::Blob;
+use crate::sync::Mutex;
 
 /// Decrypted chunks kept for reads of a part of them.
 const CACHED_CHUNKS: usize = 32;

@@ -71,6 +71,8 @@ impl Volume {
         let is_dir = i64::from(from.kind == FileKind::Directory);
         if victim.is_some() {
             self.require_room_to_commit()?;
+            // The record follows the frame: without room for it the frame would stand on the disk alone.
+            self.ledger.make_room()?;
         }
         let link = Link { parent: new_parent, id: self.next_seq(), name: new_name.to_vec(), swapped: None };
         self.move_name(&inode, parent, name, link)?;

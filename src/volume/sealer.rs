@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::{Condvar, Mutex};
 use sha2::{Digest, Sha256};
 
 use super::frames::BlobCipher;
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN};
 use crate::store::{Ballast, Blob, Store};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::channel::{Receiver, Sender, unbounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 
 /// Bytes of plaintext that may wait to be sealed, over all files.
-const BUDGET: usize = 16 << 20;
+pub(super) const BUDGET: usize = 16 << 20;
 /// With more than this waiting both threads have enough to do, and no digest is begun.
 const BUSY: usize = 128 << 10;
 /// With more than this waiting, digests that were begun are given up.
@@ -162,6 +162,7 @@ enum Job {
 struct Shared {
     store: Arc<dyn Store>,
     ballast: Arc<Ballast>,
+    budget: usize,
     in_use: Mutex<usize>,
     freed: Condvar,
     taken: AtomicU64,
@@ -176,15 +177,21 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    /// Starts `threads` threads. The latch of `store` is closed when acknowledged bytes cannot be written.
-    pub fn start(threads: usize, store: Arc<dyn Store>, ballast: Arc<Ballast>) -> std::io::Result<Sealer> {
+    /// Starts `threads` threads, for `budget` bytes of plaintext that may wait. The latch of `store` is closed when
+    /// acknowledged bytes cannot be written.
+    pub fn start(
+        threads: usize,
+        budget: usize,
+        store: Arc<dyn Store>,
+        ballast: Arc<Ballast>,
+    ) -> std::io::Result<Sealer> {
         let (jobs, work) = unbounded();
-        let shared =
-            Arc::new(Shared { store, ballast, in_use: Mutex::new(0), freed: Condvar::new(), taken: AtomicU64::new(0) });
+        let (in_use, freed, taken) = (Mutex::new(0), Condvar::new(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { store, ballast, budget, in_use, freed, taken });
         let threads = (0..threads.max(1))
             .map(|n| {
                 let (work, again, shared) = (work.clone(), jobs.clone(), Arc::clone(&shared));
-                std::thread::Builder::new().name(format!("seal-{n}")).spawn(move || serve(&work, &again, &shared))
+                thread::Builder::new().name(format!("seal-{n}")).spawn(move || serve(&work, &again, &shared))
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok(Sealer { jobs: Some(jobs), shared, pool: Arc::default(), threads })
@@ -246,7 +253,7 @@ impl Shared {
     fn take(&self, bytes: usize) {
         let mut in_use = self.in_use.lock();
         // A batch larger than the whole budget passes alone.
-        while *in_use > 0 && *in_use + bytes > BUDGET {
+        while *in_use > 0 && *in_use + bytes > self.budget {
             self.freed.wait(&mut in_use);
         }
         *in_use += bytes;

@@ -8,8 +8,6 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::Volume;
 use crate::crypto::{BlobKey, NONCE_BYTES, TAG_BYTES, nonce};
 use crate::error::{Error, Kind, Result};
@@ -19,6 +17,7 @@ use crate::format::state::{
 };
 use crate::ids::VolumeId;
 use crate::store::{Ballast, JournalFile, Latch, Series};
+use crate::sync::Mutex;
 
 /// Dead bytes from which on the log may be copied.
 const DEAD_ENOUGH: u64 = 1 << 20;

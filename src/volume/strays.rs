@@ -12,6 +12,7 @@ use super::tracking::Retired;
 use super::truth::{self, Keys, Truth};
 use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Ino};
+use crate::sync::thread;
 
 /// After how long a suspect is looked at again before it is called a stray.
 pub(super) const SECOND_LOOK: Duration = Duration::from_millis(200);
@@ -32,7 +33,7 @@ impl Volume {
         if suspects.is_empty() {
             return Ok(());
         }
-        std::thread::sleep(SECOND_LOOK);
+        thread::sleep(SECOND_LOOK);
         suspects.sort_unstable();
         for id in suspects {
             if let Some(problem) = self.stray(id, begun)? {

@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use super::inode::{Inode, State};
 use super::{Volume, recovery};
@@ -13,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::Table;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A blob that is no longer the truth about anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

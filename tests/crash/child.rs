@@ -361,7 +361,8 @@ impl Player {
             Step::Open(_, path) | Step::OpenAnew(_, path) | Step::Truncate(path, _) => is_there(path),
             Step::Unlink(path) | Step::Xattr(path, _) => is_there(path),
             Step::Rmdir(path) => is_there(path) && !self.world.has_entries(path),
-            Step::Rename(from, to) => is_there(from) && (is_there(to) || is_free(to)),
+            // A directory that was to be emptied before may still have something in it.
+            Step::Rename(from, to) => is_there(from) && (is_free(to) || (is_there(to) && !self.world.has_entries(to))),
             Step::Exchange(a, b) => is_there(a) && is_there(b),
             Step::Link(from, to) => is_there(from) && is_free(to),
             Step::SyncDir(path) => path.is_empty() || is_there(path),

@@ -1,6 +1,7 @@
 //! A disk that records: a file system in memory, served with FUSE, that logs every change in the order in which it is
 //! asked for, and fails where it is told to. Its files are opened for direct I/O, so that each write arrives at once.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,18 +23,31 @@ pub const MARKS: &str = "marks";
 const MARKS_NODE: u64 = 2;
 /// Nothing is remembered by the kernel.
 const NO_TTL: Duration = Duration::ZERO;
-/// Size of the disk, in blocks of 4 KiB: room enough that each write is preceded by a promise, as on a disk in use.
+/// Size of the disk, in blocks of 4 KiB: so little that each write is preceded by a promise, as on a disk in use.
 const BLOCKS: u64 = 1 << 17;
+/// The size that a disk tells that promises nothing: so much that nobody asks it to.
+const MANY_BLOCKS: u64 = 1 << 20;
 
 /// What the disk holds and has seen.
 pub struct State {
     pub tree: Tree,
     pub log: Vec<Op>,
     pub faults: Faults,
+    /// Up to where a file has been promised room.
+    promised: HashMap<u64, u64>,
     next: u64,
 }
 
 impl State {
+    fn is_promised(&self, node: u64, end: u64) -> bool {
+        self.promised.get(&node).is_some_and(|promised| end <= *promised)
+    }
+
+    /// A file was cut off: what was promised behind its end is free again.
+    fn cut_off(&mut self, node: u64, len: u64) {
+        self.promised.entry(node).and_modify(|promised| *promised = len.min(*promised));
+    }
+
     fn change(&mut self, op: Op) {
         self.tree.apply(&op);
         self.log.push(op);
@@ -51,7 +65,7 @@ impl Disk {
     /// Mounts a disk that holds `tree`, durably, on the empty directory `root`.
     pub fn mount(tree: Tree, root: &Path) -> Disk {
         let next = tree.nodes.keys().max().copied().unwrap_or(0).max(MARKS_NODE) + 1;
-        let state = State { tree, log: Vec::new(), faults: Faults::default(), next };
+        let state = State { tree, log: Vec::new(), faults: Faults::default(), promised: HashMap::new(), next };
         let state = Arc::new(Mutex::new(state));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("recording".into())];
@@ -169,6 +183,7 @@ impl Filesystem for Served {
             allow!(state, Call::Write, reply);
             if state.tree.bytes(ino.0).map(|bytes| bytes.len() as u64) != Some(len) {
                 state.change(Op::Resize { node: ino.0, len });
+                state.cut_off(ino.0, len);
             }
         }
         match attr_of(&state.tree, ino.0) {
@@ -227,6 +242,7 @@ impl Filesystem for Served {
         if flags.0 & libc::O_TRUNC != 0 && state.tree.bytes(ino.0).is_some_and(|bytes| !bytes.is_empty()) {
             allow!(state, Call::Write, reply);
             state.change(Op::Resize { node: ino.0, len: 0 });
+            state.cut_off(ino.0, 0);
         } else if flags.0 & libc::O_ACCMODE != libc::O_RDONLY && ino.0 != MARKS_NODE {
             allow!(state, Call::OpenToWrite, reply);
         }
@@ -295,7 +311,8 @@ impl Filesystem for Served {
             state.log.push(Op::Mark(String::from_utf8_lossy(bytes).into_owned()));
             return reply.written(u32::try_from(len).expect("a mark is short"));
         }
-        let answer = state.faults.ask(Call::Write);
+        let is_promised = state.is_promised(ino.0, offset + len as u64);
+        let answer = if is_promised { state.faults.ask_promised() } else { state.faults.ask(Call::Write) };
         match answer {
             Answer::GoOn => {}
             Answer::Short => len = len.div_ceil(2),
@@ -350,9 +367,11 @@ impl Filesystem for Served {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let used: u64 = self.0.lock().tree.nodes.keys().count() as u64;
-        let free = BLOCKS - used.min(BLOCKS);
-        reply.statfs(BLOCKS, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
+        let state = self.0.lock();
+        let used: u64 = state.tree.nodes.keys().count() as u64;
+        let blocks = if state.faults.is_tight() { MANY_BLOCKS } else { BLOCKS };
+        let free = if state.faults.is_full() { 0 } else { blocks - used.min(blocks) };
+        reply.statfs(blocks, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
     }
 
     fn fallocate(
@@ -366,11 +385,16 @@ impl Filesystem for Served {
         reply: ReplyEmpty,
     ) {
         let mut state = self.0.lock();
+        if state.faults.is_tight() {
+            return reply.error(Errno::ENOSPC);
+        }
         allow!(state, Call::Allocate, reply);
         let (end, len) = (offset + length, state.tree.bytes(ino.0).map_or(0, |bytes| bytes.len() as u64));
         if mode & libc::FALLOC_FL_KEEP_SIZE == 0 && end > len {
             state.change(Op::Resize { node: ino.0, len: end });
         }
+        let promised = state.promised.entry(ino.0).or_default();
+        *promised = end.max(*promised);
         reply.ok();
     }
 }

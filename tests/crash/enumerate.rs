@@ -97,6 +97,8 @@ struct Job {
     what: String,
     tree: Tree,
     end: End,
+    /// Whether what was removed has to stay so.
+    removals_last: bool,
     done: usize,
     last: usize,
     twice: bool,
@@ -132,7 +134,14 @@ pub fn enumerate(
             let (receive, count, faults) = (receive.clone(), &count, &faults);
             scope.spawn(move || {
                 for job in receive {
-                    let found = verifier.faults(base, &job.tree, job.end, history, (job.done, job.last), job.twice);
+                    let found = verifier.faults(
+                        base,
+                        &job.tree,
+                        (job.end, job.removals_last),
+                        history,
+                        (job.done, job.last),
+                        job.twice,
+                    );
                     count.fetch_add(1, Ordering::Relaxed);
                     if !found.is_empty() {
                         faults.lock().push(format!("{}, {:?}:\n    {}", job.what, job.end, found.join("\n    ")));
@@ -143,7 +152,7 @@ pub fn enumerate(
         let mut numbers = Numbers::new(setting("WAMEDIA_CRASH_SEED", 1));
         let mut seen = HashSet::new();
         for at in 0..=log.len() {
-            let is_cut = at == log.len() || log[at].is_change() || matches!(log[at], Op::Mark(_));
+            let is_cut = at == log.len() || !matches!(log[at], Op::FailedSync { .. });
             if !is_cut || (at < log.len() && numbers.below(depth.stride) > 0) || faults.lock().len() > 5 {
                 continue;
             }
@@ -161,7 +170,9 @@ pub fn enumerate(
                         keep.lock().push((image.tree.clone(), done, last));
                     }
                     let twice = numbers.below(4) == 0;
-                    send.send(Job { what, tree: image.tree, end, done, last, twice }).unwrap();
+                    // Of an image that a loss of power had left, recovery may bring back what was removed.
+                    let removals_last = end == End::Process && steady.is_none();
+                    send.send(Job { what, tree: image.tree, end, removals_last, done, last, twice }).unwrap();
                 }
             }
         }

@@ -12,11 +12,12 @@ use crate::tree::{Op, Tree};
 use crate::verify::{End, Verifier};
 use crate::world::{Ack, World};
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     Fault::IoOnce,
     Fault::IoForGood,
     Fault::FullOnce,
     Fault::Full,
+    Fault::Tight,
     Fault::ReadOnly,
     Fault::ShortWrite,
     Fault::ReadOnce,
@@ -76,7 +77,8 @@ fn run(bench: &Bench, verifier: &Verifier, workload: &Workload, base: &Tree, fau
     let (history, mut numbers) = (history_of(workload, &log), Numbers::new(nth));
     let lost = Cut::new(base, &log, log.len(), Names::ByDirectory).after_power_loss(0, 0, &mut numbers).swap_remove(0);
     for (tree, end) in [(&tree, End::Process), (&lost.tree, End::Power)] {
-        let faults = verifier.faults(base, tree, end, &history, (history.last(), history.last()), false);
+        let faults =
+            verifier.faults(base, tree, (end, end == End::Process), &history, (history.last(), history.last()), false);
         assert!(faults.is_empty(), "{what}, {end:?}:\n    {}\n{}", faults.join("\n    "), told());
     }
     happened

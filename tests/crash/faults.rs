@@ -30,6 +30,8 @@ pub enum Fault {
     FullOnce,
     /// The disk is full from then on.
     Full,
+    /// The same on a disk that has never had room to promise.
+    Tight,
     /// The disk has turned read-only from then on.
     ReadOnly,
     /// One write takes only half of its bytes.
@@ -45,6 +47,7 @@ impl Fault {
         match self {
             Fault::IoOnce | Fault::IoForGood => !matches!(call, Call::Read | Call::OpenToWrite),
             Fault::FullOnce | Fault::Full => matches!(call, Call::Write | Call::Name | Call::Allocate),
+            Fault::Tight => matches!(call, Call::Write | Call::Name),
             Fault::ReadOnly => !matches!(call, Call::Read),
             Fault::ShortWrite => call == Call::Write,
             Fault::ReadOnce | Fault::ShortRead => call == Call::Read,
@@ -52,13 +55,13 @@ impl Fault {
     }
 
     fn lasts(self) -> bool {
-        matches!(self, Fault::IoForGood | Fault::Full | Fault::ReadOnly)
+        matches!(self, Fault::IoForGood | Fault::Full | Fault::Tight | Fault::ReadOnly)
     }
 
     fn answer(self, call: Call) -> Answer {
         match self {
             Fault::IoOnce | Fault::IoForGood | Fault::ReadOnce => Answer::Fail(libc::EIO),
-            Fault::FullOnce | Fault::Full => Answer::Fail(libc::ENOSPC),
+            Fault::FullOnce | Fault::Full | Fault::Tight => Answer::Fail(libc::ENOSPC),
             // Bytes that are on their way are lost, and their sync says so.
             Fault::ReadOnly if call == Call::Sync => Answer::Fail(libc::EIO),
             Fault::ReadOnly => Answer::Fail(libc::EROFS),
@@ -93,6 +96,24 @@ impl Faults {
         let happened = self.plan.is_some_and(|(_, nth)| self.seen > nth);
         self.plan = None;
         happened
+    }
+
+    /// Whether the disk has no room left.
+    pub fn is_full(&self) -> bool {
+        self.plan.is_some_and(|(fault, nth)| matches!(fault, Fault::Full | Fault::Tight) && self.seen > nth)
+    }
+
+    /// Whether the disk promises no room to anybody.
+    pub fn is_tight(&self) -> bool {
+        self.plan.is_some_and(|(fault, _)| fault == Fault::Tight)
+    }
+
+    /// What a write into room that the disk has promised gets: it cannot be full for that.
+    pub fn ask_promised(&mut self) -> Answer {
+        match self.plan {
+            Some((Fault::FullOnce | Fault::Full | Fault::Tight, _)) => Answer::GoOn,
+            _ => self.ask(Call::Write),
+        }
     }
 
     /// What this call gets.

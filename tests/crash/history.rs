@@ -32,19 +32,34 @@ pub type Found = BTreeMap<String, (State, Option<String>)>;
 pub struct History {
     moments: Vec<(World, Ack)>,
     names: BTreeSet<String>,
+    /// Names by which something is found when the directory it lies in has an earlier name again, with those it was given.
+    earlier: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl History {
     /// Begins with a world that is durable.
     pub fn new(world: World) -> History {
-        let mut history = History { moments: Vec::new(), names: BTreeSet::new() };
+        let mut history = History { moments: Vec::new(), names: BTreeSet::new(), earlier: BTreeMap::new() };
         history.push(world, Ack::All);
         history
     }
 
     pub fn push(&mut self, world: World, ack: Ack) {
         self.names.extend(world.inodes.values().flat_map(|inode| inode.names.iter().cloned()));
+        for name in world.inodes.values().flat_map(|inode| &inode.names) {
+            let Some((dir, leaf)) = name.rsplit_once('/') else { continue };
+            let Some(id) = world.holder(dir) else { continue };
+            let before = self.moments.iter().filter_map(|(world, _)| world.inodes.get(&id));
+            for other in before.flat_map(|inode| &inode.names).filter(|other| *other != dir) {
+                self.earlier.entry(format!("{other}/{leaf}")).or_default().insert(name.clone());
+            }
+        }
         self.moments.push((world, ack));
+    }
+
+    /// Whether a name is one of these, or stands for one of them while its directory has an earlier name.
+    fn is_one_of(&self, name: &str, names: &BTreeSet<String>) -> bool {
+        names.contains(name) || self.earlier.get(name).is_some_and(|given| !given.is_disjoint(names))
     }
 
     /// Index of the last moment.
@@ -153,7 +168,7 @@ impl History {
         let mut lost: BTreeMap<usize, &str> = BTreeMap::new();
         for (path, (state, xattr)) in found {
             let is_lost = path.starts_with("lost+found");
-            if !is_lost && !self.names.contains(path) {
+            if !is_lost && !self.is_one_of(path, &self.names) {
                 faults.push(format!("{path:?} was never made"));
             }
             let State::File(content) = state else { continue };
@@ -179,7 +194,9 @@ impl History {
             let since = self.inode_since(id, done);
             let is_allowed = (since..=end).any(|at| {
                 let inode = self.world(at).inodes.get(&id);
-                inode.is_some_and(|inode| inode.names.iter().map(String::as_str).eq(names.iter().copied()))
+                inode.is_some_and(|inode| {
+                    inode.names.len() == names.len() && names.iter().all(|name| self.is_one_of(name, &inode.names))
+                })
             });
             if !is_allowed && !lost.contains_key(&id) {
                 faults.push(format!("one inode has the names {names:?}, which it never had together"));

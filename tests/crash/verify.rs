@@ -39,12 +39,13 @@ impl Verifier {
         Verifier { key: key.to_owned(), scratch: scratch(), next: AtomicU64::new(0) }
     }
 
-    /// Opens an image of a disk that had `base` at first; gives what is wrong with it.
+    /// Opens an image of a disk that had `base` at first; gives what is wrong with it. With `removals_last`, what was removed has
+    /// to stay so.
     pub fn faults(
         &self,
         base: &Tree,
         tree: &Tree,
-        end: End,
+        (end, removals_last): (End, bool),
         history: &History,
         (done, last): (usize, usize),
         twice: bool,
@@ -54,7 +55,7 @@ impl Verifier {
         let outcome = self.look(&dir, base, tree, end, twice);
         fs::remove_dir_all(&dir).unwrap();
         match outcome {
-            Ok(found) => history.compare(&found, done, last, end == End::Process),
+            Ok(found) => history.compare(&found, done, last, removals_last),
             Err(faults) => faults,
         }
     }

@@ -339,8 +339,8 @@ fn volume_changes() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Sequences for a volume, its policy, its clock and its ends included.
-pub fn for_a_volume(most: usize) -> impl Strategy<Value = Vec<Op>> {
+/// Sequences of operations on a volume, its policy, its clock and its ends included.
+pub fn sequences(most: usize) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![8 => names_change(), 10 => contents_change(), 3 => attributes_change(), 3 => volume_changes()];
     vec(op, 1..=most)
 }

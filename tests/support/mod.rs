@@ -10,6 +10,7 @@ pub mod mounted;
 pub mod patterns;
 pub mod place;
 pub mod samples;
+pub mod sequences;
 pub mod suites;
 pub mod tree;
 pub mod watchdog;

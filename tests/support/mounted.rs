@@ -13,6 +13,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::machine::{mounted_type, processes_naming, say};
 use super::place::{Place, text, wamedia};
+use super::watchdog;
 
 /// How long a daemon may take to mount or to end before it is taken for hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +75,8 @@ impl Mounted {
         thread::spawn(move || {
             if watch.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
                 say(&format!("\n  !!! the daemon {pid} has lived for {lifetime:?}: killing it\n"));
+                // Who hangs is told before it is let go: this test too, which may wait for something else.
+                say(&(watchdog::stacks(pid) + &watchdog::stacks(std::process::id())));
                 let _ = watched.lock().expect("child").kill();
                 let _ = unmount(&watched_mnt, ABORT);
             }
@@ -134,7 +137,7 @@ impl Mounted {
         }
         let status = self
             .wait_for_end()
-            .unwrap_or_else(|| panic!("the daemon still runs {PATIENCE:?} after umount:\n{}", self.log_tail()));
+            .unwrap_or_else(|| panic!("the daemon still runs {PATIENCE:?} after umount:\n{}", self.hung()));
         assert!(status.success(), "the daemon ended with {status} after umount:\n{}", self.log_tail());
         assert_eq!(mounted_type(&self.mnt), None, "the mount is still there after umount");
         let left = processes_naming(&self.dir);
@@ -183,6 +186,11 @@ impl Mounted {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// What there is to say of a daemon that hangs.
+    fn hung(&self) -> String {
+        watchdog::stacks(self.pid) + &self.log_tail()
+    }
+
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -225,6 +233,7 @@ impl Drop for Mounted {
         }
         let hung = self.ended().is_none();
         if hung {
+            say(&watchdog::stacks(self.pid));
             // The abort frees a daemon that waits for an answer of its own mount, which no signal would reach.
             let _ = unmount(&self.mnt, ABORT);
             let mut child = self.child.lock().expect("child");

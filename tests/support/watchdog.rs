@@ -67,6 +67,10 @@ pub fn stacks(pid: u32) -> String {
         told += &format!("{} {} in {at}, {}", id.display(), comm.trim(), read("syscall"));
         told += &read("stack");
     }
+    if pid == std::process::id() {
+        // It could not read what gdb says of it, stopped by gdb.
+        return told;
+    }
     let gdb = Command::new("timeout")
         .args(["20", "gdb", "-batch", "-p", &pid.to_string(), "-ex", "thread apply all backtrace 30"])
         .output();

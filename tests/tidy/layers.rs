@@ -9,15 +9,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["ids", "clock"]),
     ("clock", &["ids", "error"]),
     ("own_file", &["error"]),
+    ("sync", &[]),
     ("crypto", &["ids", "error", "clock", "format"]),
     ("format", &["ids", "error", "clock", "crypto"]),
-    ("store", &["ids", "error", "clock", "crypto", "format", "own_file"]),
-    ("index", &["ids", "error", "clock", "format", "own_file"]),
+    ("store", &["ids", "error", "clock", "sync", "crypto", "format", "own_file"]),
+    ("index", &["ids", "error", "clock", "sync", "format", "own_file"]),
     ("media", &["ids", "error", "clock"]),
-    ("volume", &["ids", "error", "clock", "crypto", "format", "store", "index", "media"]),
-    ("fs", &["ids", "error", "clock", "volume"]),
-    ("node", &["ids", "error", "clock", "crypto", "media", "volume"]),
-    ("control", &["ids", "error", "clock", "volume"]),
+    ("volume", &["ids", "error", "clock", "sync", "crypto", "format", "store", "index", "media"]),
+    ("fs", &["ids", "error", "clock", "sync", "volume"]),
+    ("node", &["ids", "error", "clock", "sync", "crypto", "media", "volume"]),
+    ("control", &["ids", "error", "clock", "sync", "volume"]),
     (
         "cli",
         &["ids", "error", "clock", "own_file", "crypto", "store", "index", "media", "volume", "fs", "node", "control"],
@@ -33,6 +34,8 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ("chacha20poly1305", &["crypto"], "ask crypto for a sealed or opened frame"),
     ("hkdf", &["crypto"], "ask crypto for a derived key"),
     ("argon2", &["crypto"], "ask crypto for a key slot"),
+    ("parking_lot", &["sync", "cli"], "take the locks of crate::sync, whose order is watched"),
+    ("crossbeam_channel", &["sync", "fs"], "take the channels of crate::sync, which can be modelled"),
     ("getrandom", &["clock"], "take random bytes from clock::random_bytes"),
 ];
 
@@ -52,8 +55,8 @@ const WORDS: &[(&str, &[&str], &str)] = &[
 ];
 
 const NOT_FORMAT: &[&str] = &[
-    "lib", "main", "ids", "error", "clock", "own_file", "crypto", "store", "index", "media", "volume", "fs", "node",
-    "control", "cli",
+    "lib", "main", "ids", "error", "clock", "own_file", "sync", "crypto", "store", "index", "media", "volume", "fs",
+    "node", "control", "cli",
 ];
 
 /// Modules that speak of failures by their kind alone. The others meet errno because they make system calls themselves.

@@ -87,7 +87,7 @@ async fn a_medium_is_deleted() {
         let (server, upstream) = pair(dialect, PATIENT).await;
         let id = server.put_medium(b"content", "image/png");
         upstream.delete(&id).await.unwrap();
-        assert_eq!(server.seen().deleted, [id.clone()]);
+        assert_eq!(server.seen().deleted, std::slice::from_ref(&id));
         assert!(server.medium(&id).is_none());
         let other = server.put_medium(b"content", "image/png");
         server.fail(Call::Delete, Fault::json(&json!({"success": false})), 1);

@@ -84,6 +84,8 @@ pub enum Command {
     Key(Key),
     /// Make, list or end tokens for the HTTP media API
     Token(TokenArgs),
+    /// List webhooks that could not be delivered, or try them again
+    Webhooks(Webhooks),
     /// Verify a volume; exits with 0 only when it is clean
     Check(Check),
     /// Read everything again and verify it, at a bounded rate

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::options::{KeyArgs, OutputArgs, TargetArgs};
 use crate::cli::values::{self, Period};
 use crate::control::{Keep, Limit};
+use crate::node::fetch::Network;
 use crate::node::tokens::Role;
 
 /// How the media node is run.
@@ -35,6 +36,45 @@ pub struct NodeArgs {
     /// Requests a second that one token may make in the long run [default: 500]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_per_second: Option<u32>,
+    /// Where inbound media come from and messages go; without it the node only keeps media
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub upstream: Option<UpstreamArg>,
+    /// The upstream's base URL, when it is not the published one
+    #[arg(long, value_name = "URL", requires = "upstream")]
+    pub upstream_url: Option<String>,
+    /// The upstream's access token or API key, in the first line of this file
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub upstream_token_file: Option<PathBuf>,
+    /// The sender's phone number id at the Cloud API
+    #[arg(long, value_name = "ID", requires = "upstream")]
+    pub phone_number_id: Option<String>,
+    /// The directory that stands for an upstream of kind `directory`
+    #[arg(long, value_name = "DIR", requires = "upstream")]
+    pub upstream_directory: Option<PathBuf>,
+    /// Take notifications of the upstream at /webhooks/NAME [default: cloud]
+    #[arg(long, value_name = "NAME")]
+    pub notifications: Option<String>,
+    /// What the upstream signs notifications with (X-Hub-Signature-256), in the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub app_secret_file: Option<PathBuf>,
+    /// What the upstream shows to verify the URL of notifications, in the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub verify_token_file: Option<PathBuf>,
+    /// A private network that links in messages may lead into, for example 10.1.0.0/16
+    #[arg(long, value_name = "NETWORK")]
+    pub allow_private_network: Vec<Network>,
+}
+
+/// Kinds of upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UpstreamArg {
+    /// Meta's Cloud API
+    Cloud,
+    /// 360dialog's v2 API
+    #[value(name = "360dialog")]
+    Dialog360,
+    /// A directory: media/ID in, messages/ID.json out
+    Directory,
 }
 
 impl NodeArgs {
@@ -171,6 +211,52 @@ pub struct TokenRevoke {
     /// Whose tokens
     #[arg(long, value_name = "NAME")]
     pub name: String,
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `webhooks`
+#[derive(Args, Debug)]
+#[command(after_help = "Webhooks that were refused for 24 hours wait here; nothing of them is lost.\n\n\
+Example:\n  wamedia webhooks list /srv/whatsappMedia\n  wamedia webhooks replay /srv/whatsappMedia")]
+pub struct Webhooks {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: WebhooksAction,
+}
+
+/// What `webhooks` can do.
+#[derive(Subcommand, Debug)]
+pub enum WebhooksAction {
+    /// List webhooks that could not be delivered
+    #[command(after_help = "Example:\n  wamedia webhooks list --json /srv/whatsappMedia")]
+    List(WebhooksList),
+    /// Try them again, all or those that are named
+    #[command(after_help = "Example:\n  wamedia webhooks replay --id 17 --id 18 /srv/whatsappMedia")]
+    Replay(WebhooksReplay),
+}
+
+/// `webhooks list`
+#[derive(Args, Debug)]
+pub struct WebhooksList {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `webhooks replay`
+#[derive(Args, Debug)]
+pub struct WebhooksReplay {
+    /// Only this one, as `list` numbers them
+    #[arg(long, value_name = "ID")]
+    pub id: Vec<u64>,
     /// The volume.
     #[command(flatten)]
     pub target: TargetArgs,

@@ -15,6 +15,7 @@ mod status;
 mod token;
 mod transfer;
 mod umount;
+mod webhooks;
 
 use super::args::{Command, ExpiredAction, ExpiredList, TargetArgs};
 use super::environment::Environment;
@@ -79,6 +80,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Retention(args) => retention::run(args.action, environment),
         Command::Key(args) => key::run(args.action, environment),
         Command::Token(args) => token::run(args.action, environment),
+        Command::Webhooks(args) => webhooks::run(args.action, environment),
         Command::Check(args) => check::check(&args, environment),
         Command::Scrub(args) => scrub::run(args, environment),
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),

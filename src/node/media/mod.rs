@@ -8,8 +8,8 @@ mod upload;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,8 +23,9 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
     OpenApiRouter::new().routes(routes!(upload::upload)).routes(routes!(serve::get, serve::head, remove))
 }
 
-/// The medium with the id in a path; none for one that is unknown or no id at all.
-async fn find(core: &Core, id: &str) -> Result<Option<(MediaId, Ino)>, ApiError> {
+/// The medium with the id at the end of a path; none for one that is unknown or no id at all.
+async fn find(core: &Core, uri: &Uri) -> Result<Option<(MediaId, Ino)>, ApiError> {
+    let id = uri.path().rsplit('/').next().unwrap_or_default();
     let Some(id) = MediaId::parse(id.as_bytes()) else { return Ok(None) };
     let found = core.ask(move |volume| volume.find(&id)).await?;
     Ok(found.map(|ino| (id, ino)))
@@ -48,8 +49,8 @@ fn unknown() -> Response {
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn remove(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let Some((id, ino)) = find(&core, &id).await? else { return Ok(unknown()) };
+async fn remove(State(core): State<Arc<Core>>, uri: Uri) -> Result<Response, ApiError> {
+    let Some((id, ino)) = find(&core, &uri).await? else { return Ok(unknown()) };
     match core.ask(move |volume| volume.remove(ino)).await {
         Err(error) if error.kind() == crate::error::Kind::NotFound => return Ok(unknown()),
         removed => removed?,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
     RANGE,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::super::core::Core;
@@ -42,10 +42,10 @@ use crate::volume::Medium;
 )]
 pub async fn get(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> std::result::Result<Response, ApiError> {
-    answer(&core, &id, &headers, true).await
+    answer(&core, &uri, &headers, true).await
 }
 
 /// Tells of a medium what GET would, without its bytes.
@@ -65,19 +65,19 @@ pub async fn get(
 )]
 pub async fn head(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> std::result::Result<Response, ApiError> {
-    answer(&core, &id, &headers, false).await
+    answer(&core, &uri, &headers, false).await
 }
 
 async fn answer(
     core: &Core,
-    id: &str,
+    uri: &Uri,
     headers: &HeaderMap,
     with_bytes: bool,
 ) -> std::result::Result<Response, ApiError> {
-    let Some((_, ino)) = find(core, id).await? else { return Ok(unknown()) };
+    let Some((_, ino)) = find(core, uri).await? else { return Ok(unknown()) };
     let opened = core
         .ask(move |volume| {
             let open = Open::new(volume, ino)?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
@@ -16,6 +16,8 @@ use utoipa::ToSchema;
 use super::super::core::Core;
 use super::super::envelope::{ApiError, Code, Faults, Meta};
 use super::super::intake::Intake;
+use super::super::linger::linger;
+use crate::ids::MediaId;
 use crate::media;
 use crate::volume::Class;
 
@@ -56,7 +58,21 @@ pub struct Uploaded {
     security(("bearer" = []), ("d360" = []))
 )]
 pub async fn upload(State(core): State<Arc<Core>>, request: Request) -> Result<Response, ApiError> {
-    let headers = request.headers();
+    let (head, mut body) = request.into_parts();
+    match store(&core, &head.headers, &mut body).await {
+        Ok(id) => {
+            let answer = Uploaded { media: vec![MediaRef { id: id.to_string() }], meta: Meta::new() };
+            let status = StatusCode::from_u16(core.config.created_status).unwrap_or(StatusCode::CREATED);
+            Ok((status, Json(answer)).into_response())
+        }
+        Err(error) => {
+            linger(body, core.config.max_upload_bytes);
+            Err(error)
+        }
+    }
+}
+
+async fn store(core: &Core, headers: &HeaderMap, body: &mut Body) -> Result<MediaId, ApiError> {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let len = match headers.get(CONTENT_LENGTH) {
         None => None,
@@ -68,22 +84,19 @@ pub async fn upload(State(core): State<Arc<Core>>, request: Request) -> Result<R
                 .ok_or_else(|| ApiError::new(Code::NotValidRequest, "Content-Length is no number"))?,
         ),
     };
-    let most = most_bytes(&core, declared.as_deref());
+    let most = most_bytes(core, declared.as_deref());
     if len.is_some_and(|len| len > most) {
         return Err(too_large(most));
     }
     let Ok(_permit) = Arc::clone(&core.limits.uploads).try_acquire_owned() else {
         return Err(ApiError::new(Code::Overloaded, "too many uploads at a time; try again"));
     };
-    let mut intake = Intake::begin(&core, Class::Uploads, declared.clone(), len).await?;
-    receive(&core, request.into_body(), &mut intake, most).await?;
+    let mut intake = Intake::begin(core, Class::Uploads, declared.clone(), len).await?;
+    receive(core, body, &mut intake, most).await?;
     if core.config.strict {
         refuse_unfit(&mut intake, declared.as_deref()).await?;
     }
-    let id = intake.publish().await?;
-    let answer = Uploaded { media: vec![MediaRef { id: id.to_string() }], meta: Meta::new() };
-    let status = StatusCode::from_u16(core.config.created_status).unwrap_or(StatusCode::CREATED);
-    Ok((status, Json(answer)).into_response())
+    Ok(intake.publish().await?)
 }
 
 /// What an upload of this type may have: with `strict`, no more than its kind.
@@ -100,7 +113,7 @@ fn too_large(most: u64) -> ApiError {
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-async fn receive(core: &Core, mut body: Body, intake: &mut Intake, most: u64) -> Result<(), ApiError> {
+async fn receive(core: &Core, body: &mut Body, intake: &mut Intake, most: u64) -> Result<(), ApiError> {
     let mut piece = BytesMut::with_capacity(PIECE);
     let mut taken = 0u64;
     loop {

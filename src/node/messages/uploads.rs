@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use futures_util::{StreamExt, TryStreamExt};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +16,7 @@ use crate::node::media::reading::Open;
 use crate::node::queue::{Plan, decode, each, encode};
 use crate::node::tables::UPLOADED;
 use crate::node::upstream::{Upstream, UpstreamError};
+use crate::sync::Mutex;
 use crate::volume::Medium;
 
 /// How long an upstream keeps an upload, less a day for the message that carries it.

@@ -15,7 +15,6 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use dead::DeadLetter;
@@ -25,6 +24,7 @@ pub use shelf::Bounds;
 
 use crate::error::{Error, Kind, Result};
 use crate::node::tables::{DEAD_HEADS, JOB_HEADS, JOBS};
+use crate::sync::Mutex;
 use crate::volume::{StateBatch, Volume};
 use record::key;
 use shelf::{Next, Shelf};

@@ -118,7 +118,8 @@ impl Graph {
         let progress = Progress::of(length);
         let stream = reqwest::Body::wrap_stream(watched(source, progress.clone()));
         let part = Part::stream_with_length(stream, length)
-            .file_name(filename.to_owned())
+            // A line break in it would begin a header of its own: reqwest lets it through.
+            .file_name(bounded(filename))
             .mime_str(mime_type)
             .map_err(|_| UpstreamError::local(format!("{:?} is no content type", bounded(mime_type))))?;
         // The short fields first, so that the server knows what comes before it comes.
@@ -168,28 +169,28 @@ impl Graph {
 
     /// Sends a small request and reads its small answer, all within the time for an answer.
     async fn ask(&self, request: RequestBuilder, asked: Asked<'_>) -> Answer<Vec<u8>> {
-        let lost = |what: String| match asked {
-            Asked::Message => UpstreamError::OutcomeUnknown { what },
-            _ => UpstreamError::transient(what),
-        };
         let work = async {
             let response = self.authorized(request).send().await.map_err(|e| {
                 let what = client::reason(&e);
                 // No connection, no request.
-                if e.is_connect() || e.is_builder() { UpstreamError::transient(what) } else { lost(what) }
+                if e.is_connect() || e.is_builder() { UpstreamError::transient(what) } else { lost(asked, what) }
             })?;
             if response.status() != StatusCode::OK {
                 return Err(self.failure(response, asked).await);
             }
-            self.small_body(response).await.map_err(|e| lost(e.to_string()))
+            self.small_body(response).await.map_err(|e| lost(asked, e.to_string()))
         };
-        timeout(self.timeouts.answer, work).await.unwrap_or_else(|_| Err(lost(no_answer(self.timeouts.answer))))
+        timeout(self.timeouts.answer, work).await.unwrap_or_else(|_| Err(lost(asked, no_answer(self.timeouts.answer))))
     }
 
     async fn failure(&self, response: Response, asked: Asked<'_>) -> UpstreamError {
         let (status, wait) = (response.status().as_u16(), client::retry_after(response.headers()));
-        // The status says enough when the body cannot be read.
-        let body = self.small_body(response).await.unwrap_or_default();
+        let body = match self.small_body(response).await {
+            Ok(body) => body,
+            // The status says enough.
+            Err(Broken::TooLong(_)) => Vec::new(),
+            Err(e) => return lost(asked, e.to_string()),
+        };
         failure::read(asked, status, wait, &body)
     }
 
@@ -242,6 +243,14 @@ impl Graph {
         }
         url.set_fragment(None);
         Ok(url)
+    }
+}
+
+/// An answer that was not heard to its end.
+fn lost(asked: Asked<'_>, what: String) -> UpstreamError {
+    match asked {
+        Asked::Message => UpstreamError::OutcomeUnknown { what },
+        _ => UpstreamError::transient(what),
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::{Source, Timeouts, UpstreamError};
+
+use crate::sync::Mutex;
 
 /// How far an upload has come.
 #[derive(Default)]

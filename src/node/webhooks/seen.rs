@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::node::queue::{Plan, each};
 use crate::node::tables::SEEN;
+use crate::sync::Mutex;
 use crate::volume::Volume;
 
 /// How long it is known that something was seen: the upstream delivers again for up to seven days.

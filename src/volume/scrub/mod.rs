@@ -5,10 +5,8 @@ mod note;
 mod walk;
 
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 pub use note::{DamagedMedium, ScrubPast, ScrubRun};
@@ -18,6 +16,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::format::frame::STRIDE;
 use crate::ids::Ino;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use note::Note;
 use walk::Walk;
 
@@ -117,7 +117,7 @@ impl Volume {
     /// `Busy` when one runs and is to begin anew, or the volume is being shut down; `Io` when no thread can be had.
     pub fn start_scrub(self: &Arc<Volume>, rate: Option<u64>, anew: bool) -> Result<()> {
         let mut thread = self.scrubbing.thread.lock();
-        // Whoever shuts it down says so first, and ends the thread that is there then.
+        // Under the lock with which a shutdown ends scrubs: none begins behind it.
         if *self.stop.lock() {
             return Err(Error::new(Kind::Busy, "the volume is being shut down"));
         }
@@ -148,7 +148,7 @@ impl Volume {
         self.keep_note(&note);
         tracing::info!(rate, "a scrub begins or goes on");
         let (weak, of_thread) = (Arc::downgrade(self), Arc::clone(&control));
-        let spawned = std::thread::Builder::new().name("scrub".into()).spawn(move || scrub(&weak, &of_thread, note));
+        let spawned = thread::Builder::new().name("scrub".into()).spawn(move || scrub(&weak, &of_thread, note));
         match spawned {
             Ok(spawned) => *thread = Some(spawned),
             Err(e) => {
