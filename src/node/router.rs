@@ -44,16 +44,11 @@ fn admins() -> OpenApiRouter<Arc<Core>> {
         .merge(dead::router())
 }
 
-fn all() -> (OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>) {
-    (open(), users_routes(), admins())
-}
-
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (open, users, admins) = all();
     let mut document = Document::openapi();
-    for router in [open, users, admins] {
+    for router in [open(), users_routes(), admins()] {
         document.merge(router.into_openapi());
     }
     document
@@ -61,11 +56,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// All routes of a node; a path with a slash at its end is the same path.
 pub fn router(core: &Arc<Core>) -> NormalizePath<Router> {
-    let (open, users, admins) = all();
-    let admins = Router::from(admins).layer(middleware::from_fn(auth::require_admin));
-    let known =
-        Router::from(users).merge(admins).layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
-    let router = Router::from(open)
+    let admins = Router::from(admins()).layer(middleware::from_fn(auth::require_admin));
+    let known = Router::from(users_routes())
+        .merge(admins)
+        .layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
+    let router = Router::from(open())
         .merge(known)
         .route("/openapi.json", get(|| async { Json(document()) }))
         .fallback(no_route)

@@ -166,7 +166,7 @@ impl StateLog {
     /// Reads one file of the log.
     fn load(&self, generation: u64) -> Result<Loaded> {
         let file = JournalFile::reopen(Series::State, &self.store, generation, Arc::clone(&self.latch))?;
-        let end = file.len();
+        let end = file.end();
         let mut loaded = Loaded {
             current: Current { file: None, generation, slots: BTreeMap::new(), live: 0, dead: 0 },
             is_whole: false,

@@ -13,7 +13,7 @@ mod shelf;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -40,6 +40,7 @@ struct Desk {
     shelf: Mutex<Shelf>,
     changed: Notify,
     next: AtomicU64,
+    dead: AtomicUsize,
 }
 
 /// All jobs of a node.
@@ -118,6 +119,7 @@ impl Jobs {
         each(volume, DEAD_HEADS, |key, _| {
             if let Some((topic, id)) = record::parse_key(key) {
                 jobs.know(topic, id);
+                jobs.desk(topic).dead.fetch_add(1, Ordering::Relaxed);
             }
         })?;
         Ok(jobs)
