@@ -12,6 +12,7 @@ mod standin;
 mod access;
 mod chain;
 mod ending;
+mod figures;
 mod limits;
 mod media;
 mod served;
