@@ -56,6 +56,8 @@ pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<
             app_secret: args.app_secret_file.as_deref().map(secret_in).transpose()?,
             verify_token: args.verify_token_file.as_deref().map(secret_in).transpose()?,
         },
+        hold_messages: args.hold_messages.unwrap_or(defaults.hold_messages),
+        settle_grace: args.settle_grace.unwrap_or(defaults.settle_grace),
         fetch: FetchConfig { allow: args.allow_private_network.clone(), ..defaults.fetch },
         ..defaults
     }))

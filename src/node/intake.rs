@@ -67,6 +67,12 @@ impl Intake {
         .await
     }
 
+    /// Bytes written.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.at
+    }
+
     /// What the bytes are.
     ///
     /// # Errors

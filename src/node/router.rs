@@ -18,7 +18,7 @@ use super::core::Core;
 use super::envelope::{ApiError, Code};
 use super::openapi::Document;
 use super::webhooks::{dead, incoming};
-use super::{auth, downloads, health, media, messages, providers, services, settings_api, users};
+use super::{auth, downloads, health, media, messages, metrics, providers, services, settings_api, users};
 
 /// Everybody's routes.
 fn open() -> OpenApiRouter<Arc<Core>> {
@@ -33,6 +33,8 @@ fn users_routes() -> OpenApiRouter<Arc<Core>> {
         .merge(messages::router())
         .routes(routes!(users::logout))
         .routes(routes!(health::health))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(metrics::stats))
 }
 
 /// The routes of admins.
@@ -65,6 +67,7 @@ pub fn router(core: &Arc<Core>) -> NormalizePath<Router> {
         .route("/openapi.json", get(|| async { Json(document()) }))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(core), metrics::count))
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Code::Internal, "the node failed; its log says why").into_response()

@@ -4,8 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../jobs/receiver.rs"]
+mod receiver;
+#[path = "../standin/mod.rs"]
+mod standin;
+
 mod access;
+mod chain;
 mod ending;
+mod figures;
 mod limits;
 mod media;
 mod served;

@@ -96,7 +96,10 @@ async fn store(core: &Core, headers: &HeaderMap, body: &mut Body) -> Result<Medi
     if core.config.strict {
         refuse_unfit(&mut intake, declared.as_deref()).await?;
     }
-    Ok(intake.publish().await?)
+    let len = intake.len();
+    let id = intake.publish().await?;
+    core.metrics.received.inc_by(len);
+    Ok(id)
 }
 
 /// What an upload of this type may have: with `strict`, no more than its kind.

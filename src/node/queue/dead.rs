@@ -52,6 +52,12 @@ impl Jobs {
         letters.collect()
     }
 
+    /// How many dead letters a topic has.
+    #[must_use]
+    pub fn dead_count(&self, topic: Topic) -> usize {
+        self.desk(topic).dead.load(Ordering::Relaxed)
+    }
+
     /// Has dead letters done again, as if they had just been added: those of `ids`, or all of the topic. Gives how many.
     /// Durable on return.
     ///
