@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::table;
 use crate::ids::MediaId;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Code, Faults, Meta};
+use crate::node::envelope::{ApiError, Code, Faults, Meta, Named};
 
 /// The routes of downloads.
 pub fn router() -> OpenApiRouter<Arc<Core>> {
@@ -50,7 +50,7 @@ pub struct Downloading {
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn download(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Json<Downloading>, ApiError> {
+async fn download(State(core): State<Arc<Core>>, Named(id): Named) -> Result<Json<Downloading>, ApiError> {
     let unknown = || ApiError::new(Code::NotFound, "URL path not found.");
     let media_id = MediaId::parse(id.as_bytes()).ok_or_else(unknown)?;
     if core.upstream.is_none() {

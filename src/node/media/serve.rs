@@ -28,6 +28,8 @@ use crate::volume::Medium;
     params(
         ("id" = String, Path, description = "The media id."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("If-Match" = Option<String>, Header, description = "Tags, one of which it must have."),
+        ("If-Range" = Option<String>, Header, description = "The tag that it must have for a range to be given."),
         ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has."),
     ),
     responses(

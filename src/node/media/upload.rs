@@ -51,6 +51,7 @@ pub struct Uploaded {
         (status = 201, description = "Stored (200 when the node is configured so).", body = Uploaded),
         (status = 400, description = "Strict: WhatsApp would refuse it; or the body is not whole.", body = Faults),
         (status = 401, description = "No valid token.", body = Faults),
+        (status = 408, description = "Nothing more of the body came for too long.", body = Faults),
         (status = 413, description = "Larger than any upload may be.", body = Faults),
         (status = 503, description = "Too many uploads at a time.", body = Faults),
         (status = 507, description = "The volume has no room for it; nothing is stored.", body = Faults),

@@ -62,6 +62,7 @@ pub struct Accepted {
         (status = 201, description = "It will be sent.", body = Accepted),
         (status = 400, description = "What is wrong with it, by name.", body = Faults),
         (status = 401, description = "No valid token.", body = Faults),
+        (status = 413, description = "It is too long.", body = Faults),
         (status = 503, description = "No upstream is configured.", body = Faults),
         (status = 507, description = "Too much is queued.", body = Faults),
     ),

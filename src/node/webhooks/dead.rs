@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::outgoing::Told;
 use crate::error::Result;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Body, Faults, Meta};
+use crate::node::envelope::{ApiError, Asked, Body, Faults, Meta};
 use crate::node::queue::{DeadLetter, JobId, Jobs, Topic, decode};
 
 /// Dead webhooks in one answer, unless asked for fewer.
@@ -55,6 +55,7 @@ impl From<DeadLetter> for DeadWebhook {
 
 /// Which dead webhooks are asked for.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 pub struct Page {
     /// Only those behind the one with this number.
@@ -113,6 +114,7 @@ pub fn replay_webhooks(jobs: &Jobs, ids: Option<&[JobId]>) -> Result<usize> {
     params(Page),
     responses(
         (status = 200, description = "They.", body = DeadWebhooks),
+        (status = 400, description = "What is wrong with a parameter, by name.", body = Faults),
         (status = 401, description = "No valid token.", body = Faults),
         (status = 403, description = "No admin's token.", body = Faults),
     ),
@@ -120,7 +122,7 @@ pub fn replay_webhooks(jobs: &Jobs, ids: Option<&[JobId]>) -> Result<usize> {
 )]
 async fn list(
     State(core): State<Arc<Core>>,
-    Query(page): Query<Page>,
+    Asked(page): Asked<Page>,
 ) -> std::result::Result<Json<DeadWebhooks>, ApiError> {
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let dead = blocking(move || dead_webhooks(&core.jobs, page.after, limit)).await?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ use crate::node::Secret;
 use crate::node::auth;
 use crate::node::config::NotificationConfig;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Code, Faults, read_body};
+use crate::node::envelope::{ApiError, Asked, Code, Faults, Named, read_body};
 use crate::node::queue::{NewJob, Plan, Topic};
 
 /// Bytes a notification may have: Meta's have up to 3 MB.
@@ -41,6 +41,7 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 
 /// What a request for verification asks.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 pub struct Verification {
     /// `subscribe`.
@@ -88,14 +89,15 @@ fn check(config: &NotificationConfig, name: &str, headers: &HeaderMap, body: &[u
 
 /// As [`check`]; who guesses is slowed down as one who guesses tokens is.
 fn believe(core: &Core, name: &str, request: &Request, body: &[u8]) -> Result<(), ApiError> {
-    check(&core.config.notifications, name, request.headers(), body).map_err(|error| {
-        match auth::refuse(core, request).status() {
-            StatusCode::TOO_MANY_REQUESTS => {
-                ApiError::new(Code::TooMany, "too many notifications that are not believed")
-            }
-            _ => error,
-        }
-    })
+    check(&core.config.notifications, name, request.headers(), body).map_err(|error| slow_down(core, request, error))
+}
+
+/// The error for who is not believed, or 429 for who was not too often.
+fn slow_down(core: &Core, request: &Request, error: ApiError) -> ApiError {
+    match auth::refuse(core, request).status() {
+        StatusCode::TOO_MANY_REQUESTS => ApiError::new(Code::TooMany, "too many notifications that are not believed"),
+        _ => error,
+    }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -117,19 +119,22 @@ fn is_path(config: &NotificationConfig, name: &str) -> bool {
     params(("name" = String, Path, description = "The name that is configured."), Verification),
     responses(
         (status = 200, description = "The challenge.", body = String, content_type = "text/plain"),
+        (status = 400, description = "What is wrong with a parameter.", body = Faults),
         (status = 401, description = "The verify token is another.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
+        (status = 429, description = "Too many from this address that are not believed.", body = Faults),
     )
 )]
 async fn verify(
     State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    Query(asked): Query<Verification>,
+    Named(name): Named,
+    Asked(asked): Asked<Verification>,
+    request: Request,
 ) -> Result<Response, ApiError> {
     let config = &core.config.notifications;
     let token = config.verify_token.as_ref().filter(|_| is_path(config, &name)).ok_or_else(no_path)?;
     if asked.mode != "subscribe" || !is_same(token, &asked.verify_token) {
-        return Err(denied("the verify token is not the one that is configured"));
+        return Err(slow_down(&core, &request, denied("the verify token is not the one that is configured")));
     }
     Ok((StatusCode::OK, asked.challenge).into_response())
 }
@@ -146,15 +151,12 @@ async fn verify(
         (status = 400, description = "It is no JSON.", body = Faults),
         (status = 401, description = "It is not signed, or not by the app.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
+        (status = 429, description = "Too many from this address that are not believed.", body = Faults),
         (status = 413, description = "It is too long.", body = Faults),
         (status = 507, description = "There is no room to keep it.", body = Faults),
     )
 )]
-async fn take(
-    State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+async fn take(State(core): State<Arc<Core>>, Named(name): Named, request: Request) -> Result<StatusCode, ApiError> {
     let config = &core.config.notifications;
     let is_configured = config.app_secret.is_some() || config.verify_token.is_some();
     if !is_configured || (config.app_secret.is_some() && !is_path(config, &name)) {
