@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::outgoing::Told;
 use crate::error::Result;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Body, Faults, Meta};
+use crate::node::envelope::{ApiError, Asked, Body, Faults, Meta};
 use crate::node::queue::{DeadLetter, JobId, Jobs, Topic, decode};
 
 /// Dead webhooks in one answer, unless asked for fewer.
@@ -58,8 +58,10 @@ impl From<DeadLetter> for DeadWebhook {
 #[serde(default)]
 pub struct Page {
     /// Only those behind the one with this number.
+    #[param(maximum = 9_223_372_036_854_775_807_u64)]
     pub after: JobId,
-    /// At most so many, 1 to 100.
+    /// At most so many, and no more than 100.
+    #[param(maximum = 9_223_372_036_854_775_807_u64, nullable = false)]
     pub limit: Option<usize>,
 }
 
@@ -109,18 +111,18 @@ pub fn replay_webhooks(jobs: &Jobs, ids: Option<&[JobId]>) -> Result<usize> {
 #[utoipa::path(
     get,
     path = "/v1/webhooks/dead",
+    operation_id = "list_dead_webhooks",
     tag = "webhooks",
     params(Page),
     responses(
         (status = 200, description = "They.", body = DeadWebhooks),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
+        (status = 400, description = "A parameter that is no number.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
 async fn list(
     State(core): State<Arc<Core>>,
-    Query(page): Query<Page>,
+    Asked(page): Asked<Page>,
 ) -> std::result::Result<Json<DeadWebhooks>, ApiError> {
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let dead = blocking(move || dead_webhooks(&core.jobs, page.after, limit)).await?;
@@ -131,12 +133,11 @@ async fn list(
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/replay",
+    operation_id = "replay_dead_webhooks",
     tag = "webhooks",
     request_body(content = Replay, description = "Which; an empty object: all."),
     responses(
         (status = 200, description = "They are tried again, for another 24 hours.", body = Replayed),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

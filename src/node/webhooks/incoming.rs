@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ use crate::node::Secret;
 use crate::node::auth;
 use crate::node::config::NotificationConfig;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Code, Faults, read_body};
+use crate::node::envelope::{ApiError, Asked, Code, Faults, Segment, read_body};
 use crate::node::queue::{NewJob, Plan, Topic};
 
 /// Bytes a notification may have: Meta's have up to 3 MB.
@@ -101,18 +101,20 @@ fn is_path(config: &NotificationConfig, name: &str) -> bool {
 #[utoipa::path(
     get,
     path = "/webhooks/{name}",
+    operation_id = "verify_notifications",
     tag = "webhooks",
     params(("name" = String, Path, description = "The name that is configured."), Verification),
     responses(
         (status = 200, description = "The challenge.", body = String, content_type = "text/plain"),
+        (status = 400, description = "A parameter twice, or one that is no text.", body = Faults),
         (status = 401, description = "The verify token is another.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
     )
 )]
 async fn verify(
     State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    Query(asked): Query<Verification>,
+    Segment(name): Segment,
+    Asked(asked): Asked<Verification>,
 ) -> Result<Response, ApiError> {
     let config = &core.config.notifications;
     let token = config.verify_token.as_ref().filter(|_| is_path(config, &name)).ok_or_else(no_path)?;
@@ -126,23 +128,22 @@ async fn verify(
 #[utoipa::path(
     post,
     path = "/webhooks/{name}",
+    operation_id = "take_notification",
     tag = "webhooks",
     params(("name" = String, Path, description = "The name that is configured.")),
-    request_body(content = Object, description = "A notification of the Cloud API.", content_type = "application/json"),
+    request_body(content = Value, description = "A notification of the Cloud API.", content_type = "application/json"),
     responses(
         (status = 200, description = "It is kept, and will be passed on."),
         (status = 400, description = "It is no JSON.", body = Faults),
         (status = 401, description = "It is not signed, or not by the app.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
         (status = 413, description = "It is too long.", body = Faults),
+        (status = 429, description = "Too many that are not signed from this address.", body = Faults),
+        (status = 503, description = "The volume takes no changes now.", body = Faults),
         (status = 507, description = "There is no room to keep it.", body = Faults),
     )
 )]
-async fn take(
-    State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<StatusCode, Response> {
+async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Request) -> Result<StatusCode, Response> {
     let config = &core.config.notifications;
     let is_configured = config.app_secret.is_some() || config.verify_token.is_some();
     if !is_configured || (config.app_secret.is_some() && !is_path(config, &name)) {
