@@ -23,8 +23,8 @@ use crate::node::config::FileModes;
 use crate::node::fetch::FetchConfig;
 use crate::node::upstream::{CLOUD_API_BASE, DIALOG_360_BASE, Timeouts, UpstreamConfig};
 use crate::node::{self, Core, NodeConfig, NotificationConfig, Secret, TlsFiles};
-use crate::sync::Mutex;
 use crate::volume::Volume;
+use parking_lot::Mutex;
 
 /// Where a node listens that is told nothing else.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -56,6 +56,8 @@ pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<
             app_secret: args.app_secret_file.as_deref().map(secret_in).transpose()?,
             verify_token: args.verify_token_file.as_deref().map(secret_in).transpose()?,
         },
+        hold_messages: args.hold_messages.unwrap_or(defaults.hold_messages),
+        settle_grace: args.settle_grace.unwrap_or(defaults.settle_grace),
         fetch: FetchConfig { allow: args.allow_private_network.clone(), ..defaults.fetch },
         ..defaults
     }))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::config::NodeConfig;
 use super::limits::Limits;
+use super::metrics::Metrics;
 use super::queue::Jobs;
 use super::settings::Settings;
 use super::tokens::Tokens;
@@ -28,6 +29,7 @@ pub struct Core {
     /// Where media come from and go to.
     pub(super) upstream: Option<Upstream>,
     pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
     /// What the upstream has told already.
     pub(super) seen: Seen,
     /// Held while what is known of an inbound medium changes. A leaf lock but for the state log's.
@@ -46,12 +48,25 @@ impl Core {
     pub fn new(volume: Arc<Volume>, config: NodeConfig) -> Result<Arc<Core>> {
         let tokens = Tokens::load(&volume)?;
         let settings = Settings::load(&volume)?;
-        let limits = Limits::new(&config);
+        let (limits, metrics) = (Limits::new(&config), Metrics::new());
         let jobs = Arc::new(Jobs::load(&volume)?);
         let seen = Seen::load(&volume)?;
         let upstream = config.upstream.clone().map(Upstream::new).transpose()?;
         let (inbound, marks, gc) = Default::default();
-        Ok(Arc::new(Core { volume, config, tokens, settings, jobs, upstream, limits, seen, inbound, marks, gc }))
+        Ok(Arc::new(Core {
+            volume,
+            config,
+            tokens,
+            settings,
+            jobs,
+            upstream,
+            limits,
+            metrics,
+            seen,
+            inbound,
+            marks,
+            gc,
+        }))
     }
 
     /// Asks the volume something on a thread that may wait for the disk.

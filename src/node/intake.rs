@@ -25,15 +25,15 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Begins a medium of this type, with room for `len` bytes promised when that is known.
+    /// Begins a medium of this type that is charged to `class`, with room for `len` bytes promised when that is known.
     ///
     /// # Errors
     /// `NoSpace` before a byte is taken; those of the volume.
-    pub async fn begin(core: &Core, mime: Option<String>, len: Option<u64>) -> Result<Intake> {
+    pub async fn begin(core: &Core, class: Class, mime: Option<String>, len: Option<u64>) -> Result<Intake> {
         let (volume, files) = (Arc::clone(&core.volume), core.config.files);
         blocking(move || {
             let node = NewNode { mode: files.file, uid: files.uid, gid: files.gid };
-            let file = volume.begin_upload(Class::Uploads, &node)?;
+            let file = volume.begin_upload(class, &node)?;
             let intake =
                 Intake { volume: Arc::clone(&volume), file: Some(Arc::new(file)), at: 0, expected: len, files };
             let file = intake.file()?;
@@ -65,6 +65,12 @@ impl Intake {
             Ok(piece)
         })
         .await
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.at
     }
 
     /// What the bytes are.

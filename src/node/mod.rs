@@ -34,6 +34,7 @@ mod limits;
 mod linger;
 mod media;
 mod messages;
+mod metrics;
 mod openapi;
 mod providers;
 pub mod queue;

@@ -17,7 +17,7 @@ use super::core::Core;
 use super::envelope::{ApiError, Code};
 use super::openapi::{Document, Reach, complete};
 use super::webhooks::{dead, incoming};
-use super::{auth, downloads, health, media, messages, providers, services, settings_api, users};
+use super::{auth, downloads, health, media, messages, metrics, providers, services, settings_api, users};
 
 /// Everybody's routes.
 fn open() -> OpenApiRouter<Arc<Core>> {
@@ -36,6 +36,8 @@ fn users_routes() -> OpenApiRouter<Arc<Core>> {
         .merge(messages::router())
         .routes(routes!(users::logout))
         .routes(routes!(health::health))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(metrics::stats))
 }
 
 /// The routes of admins.
@@ -47,16 +49,12 @@ fn admins() -> OpenApiRouter<Arc<Core>> {
         .merge(dead::router())
 }
 
-fn all() -> (OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>, OpenApiRouter<Arc<Core>>) {
-    (open(), users_routes(), admins())
-}
-
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (open, users, admins) = all();
     let mut document = Document::openapi();
-    for (router, reach) in [(open, Reach::Open), (users, Reach::Users), (admins, Reach::Admins)] {
+    let parts = [(open(), Reach::Open), (users_routes(), Reach::Users), (admins(), Reach::Admins)];
+    for (router, reach) in parts {
         let mut part = router.into_openapi();
         complete(&mut part, reach);
         document.merge(part);
@@ -78,14 +76,15 @@ async fn openapi() -> Json<utoipa::openapi::OpenApi> {
 
 /// All routes of a node; a path with a slash at its end is the same path.
 pub fn router(core: &Arc<Core>) -> NormalizePath<Router> {
-    let (open, users, admins) = all();
-    let admins = Router::from(admins).layer(middleware::from_fn(auth::require_admin));
-    let known =
-        Router::from(users).merge(admins).layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
-    let router = Router::from(open)
+    let admins = Router::from(admins()).layer(middleware::from_fn(auth::require_admin));
+    let known = Router::from(users_routes())
+        .merge(admins)
+        .layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
+    let router = Router::from(open())
         .merge(known)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(core), metrics::count))
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Code::Internal, "the node failed; its log says why").into_response()

@@ -130,7 +130,7 @@ impl Tokens {
         token.expires.is_none_or(|end| end > now).then_some((id, token))
     }
 
-    /// Gives who shows a name and a token that no login gave a new token for [`LOGIN_SECS`].
+    /// Gives who shows a name and a token that no login gave a new token for seven days.
     ///
     /// # Errors
     /// `WrongKey` when they do not belong together; as [`Tokens::create`].

@@ -225,9 +225,9 @@ impl JournalFile {
         done.map(|()| bytes).map_err(|e| Error::io(self.path.display(), e))
     }
 
-    /// Bytes written.
+    /// Where the next record goes: bytes written.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.tail.lock().len
     }
 
@@ -257,13 +257,13 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
 
         let store = tempfile::tempdir().unwrap();
-        std::fs::write(JournalFile::path(store.path(), 1), [7; 100]).unwrap();
-        let journal = JournalFile::resume(store.path(), 1, 100, Arc::default()).unwrap();
-        let taken = || std::fs::metadata(JournalFile::path(store.path(), 1)).unwrap().blocks() * 512;
+        std::fs::write(Series::Changes.path(store.path(), 1), [7; 100]).unwrap();
+        let journal = JournalFile::resume(Series::Changes, store.path(), 1, 100, Arc::default()).unwrap();
+        let taken = || std::fs::metadata(Series::Changes.path(store.path(), 1)).unwrap().blocks() * 512;
         assert!(taken() < ROOM);
         journal.make_room(640).unwrap();
         assert!(taken() >= 100 + ROOM);
-        assert_eq!(std::fs::metadata(JournalFile::path(store.path(), 1)).unwrap().len(), 100);
+        assert_eq!(std::fs::metadata(Series::Changes.path(store.path(), 1)).unwrap().len(), 100);
     }
 
     #[test]

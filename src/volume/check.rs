@@ -65,12 +65,25 @@ impl Volume {
         }
         self.check_strays(blobs, begun, &mut report)?;
         self.check_copies(&mut report)?;
+        self.check_state(&mut report)?;
         for path in strangers(self.layout.root())? {
             let problem = format!("{}: the store has no such file of its own", path.display());
             Volume::note(&mut report, Finding { file: Some(path), ..Finding::new(Fault::Stranger, problem) });
         }
         progress(total, total);
         Ok(report)
+    }
+
+    fn check_state(&self, report: &mut CheckReport) -> Result<()> {
+        match self.state.damaged()? {
+            0 => {}
+            count => {
+                let problem =
+                    format!("the state log: {count} settings, tokens or pieces of queued work cannot be read");
+                Volume::note(report, Finding::new(Fault::State, problem));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn note(report: &mut CheckReport, finding: Finding) {

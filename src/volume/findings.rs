@@ -19,6 +19,8 @@ pub enum Fault {
     Blob,
     /// One chunk of a medium.
     Chunk,
+    /// Values in the state log.
+    State,
     /// A blob that no inode has.
     Stray,
     /// A file in the store that is none of its own.

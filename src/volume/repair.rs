@@ -141,6 +141,10 @@ impl Repairing<'_> {
                 let kept = self.quarantine.take(file)?;
                 Ok(Repair::Moved(kept.display().to_string()))
             }
+            (Fault::State, ..) => {
+                self.volume.state.drop_damaged()?;
+                Ok(Repair::Mended("what can be read was written anew, without the rest".to_owned()))
+            }
             (Fault::Index, ..) => {
                 self.needs_rebuild = true;
                 Ok(Repair::Left(REBUILD.to_owned()))

@@ -166,7 +166,7 @@ impl StateLog {
     /// Reads one file of the log.
     fn load(&self, generation: u64) -> Result<Loaded> {
         let file = JournalFile::reopen(Series::State, &self.store, generation, Arc::clone(&self.latch))?;
-        let end = file.len();
+        let end = file.end();
         let mut loaded = Loaded {
             current: Current { file: None, generation, slots: BTreeMap::new(), live: 0, dead: 0 },
             is_whole: false,
@@ -336,6 +336,33 @@ impl StateLog {
         let content = self.open_record(file, current.generation, slot.record, slot.record_len)?;
         let (at, len) = (slot.at as usize, slot.len as usize);
         Ok(content.and_then(|content| content.get(at..at + len).map(<[u8]>::to_vec)))
+    }
+
+    /// How many values are not what was written.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn damaged(&self) -> Result<usize> {
+        // One at a time, so that nobody waits for all.
+        let keys: Vec<Vec<u8>> = self.current.lock().slots.keys().cloned().collect();
+        let mut count = 0;
+        for key in keys {
+            let current = self.current.lock();
+            if let Some(slot) = current.slots.get(&key)
+                && self.read_slot(&current, slot)?.is_none()
+            {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Writes what can be read anew, without what cannot.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Io`: the log is as it was.
+    pub fn drop_damaged(&self) -> Result<()> {
+        self.copy(&mut self.current.lock())
     }
 
     fn value_of(&self, current: &Current, slot: &Slot) -> Result<Vec<u8>> {
@@ -571,6 +598,27 @@ mod tests {
             // The last one cannot be told from one that a crash has cut short; padding says nothing.
             assert!(found.len() == 3 || is_last || notes.len() == 1, "byte {at}: {notes:?}");
         }
+    }
+
+    #[test]
+    fn damage_while_it_is_open_is_found_and_what_is_whole_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path(), &mut Vec::new());
+        for key in [b"a", b"b", b"c"] {
+            log.commit(&put(key, &[key[0]; 40])).unwrap();
+        }
+        assert_eq!(log.damaged().unwrap(), 0);
+        let path = only_file(dir.path());
+        let slot = *log.current.lock().slots.get(&vec![1, b'b']).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"X", slot.record + 40).unwrap();
+        assert_eq!(log.damaged().unwrap(), 1);
+        log.drop_damaged().unwrap();
+        assert_eq!(log.damaged().unwrap(), 0);
+        let expected = BTreeMap::from([(vec![1, b'a'], vec![b'a'; 40]), (vec![1, b'c'], vec![b'c'; 40])]);
+        assert_eq!(all(&log), expected);
+        drop(log);
+        assert_eq!(all(&open(dir.path(), &mut Vec::new())), expected);
     }
 
     #[test]

@@ -98,17 +98,9 @@ fn tokens_lie_nowhere_in_the_store_or_the_log() {
     place.run(&["init", "--cipher", "none", text(&place.store())]).expect_success();
     let made = place.run(&["token", "create", "--role", "user", text(&place.store())]).expect_success();
     let (token, log) = (made.trim().to_owned(), place.path("log"));
-    let serve = [
-        "serve",
-        "--log",
-        "trace",
-        "--daemon",
-        "--listen",
-        "127.0.0.1:0",
-        "--log-file",
-        text(&log),
-        text(&place.store()),
-    ];
+    let store = place.store();
+    let options = ["serve", "--log", "trace", "--daemon", "--listen", "127.0.0.1:0", "--log-file"];
+    let serve = [&options[..], &[text(&log), text(&store)]].concat();
     place.run(&serve).expect_success();
     let told = std::fs::read_to_string(&log).unwrap();
     let base = told.lines().find_map(|line| line.split("answers at ").nth(1)).unwrap().trim().to_owned();

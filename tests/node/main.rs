@@ -4,8 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../jobs/receiver.rs"]
+#[expect(dead_code, reason = "the tests of jobs use the rest")]
+mod receiver;
+#[path = "../standin/mod.rs"]
+mod standin;
+
 mod access;
+mod chain;
 mod ending;
+mod figures;
 mod limits;
 mod media;
 mod served;

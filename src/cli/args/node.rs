@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -60,6 +61,12 @@ pub struct NodeArgs {
     /// What the upstream shows to verify the URL of notifications, in the first line of this file
     #[arg(long, value_name = "FILE")]
     pub verify_token_file: Option<PathBuf>,
+    /// How long an inbound message is held back until its medium is stored [default: 15m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub hold_messages: Option<Duration>,
+    /// How long a status is waited for of a message of which nobody knows whether it was sent [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub settle_grace: Option<Duration>,
     /// A private network that links in messages may lead into, for example 10.1.0.0/16
     #[arg(long, value_name = "NETWORK")]
     pub allow_private_network: Vec<Network>,

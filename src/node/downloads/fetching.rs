@@ -17,7 +17,7 @@ use crate::node::core::{Core, blocking};
 use crate::node::intake::Intake;
 use crate::node::queue::{Bounds, Job, Outcome, Plan, Topic, Worker};
 use crate::node::upstream::{Upstream, UpstreamError};
-use crate::volume::Volume;
+use crate::volume::{Class, Volume};
 
 /// Fetches under way at a time, in all and of one number.
 const AT_ONCE: usize = 16;
@@ -133,7 +133,7 @@ impl Downloads {
         }
         let mime_type = if inbound.mime_type.is_empty() { &lookup.mime_type } else { &inbound.mime_type };
         // Room first: what has none is not asked for.
-        let mut intake = Intake::begin(&self.core, Some(mime_type.clone()), lookup.file_size).await?;
+        let mut intake = Intake::begin(&self.core, Class::General, Some(mime_type.clone()), lookup.file_size).await?;
         let mut body = self.upstream.open(&lookup).await?;
         let (mut digest, mut piece) = (Sha256::new(), BytesMut::with_capacity(PIECE));
         while let Some(bytes) = body.next().await {

@@ -8,7 +8,7 @@ mod table;
 
 pub use api::router;
 pub use fetching::Downloads;
-pub use table::{Look, look, media_id, note_inbound, sweep};
+pub use table::{Look, MAX_ID, look, media_id, note_inbound, sweep};
 
 /// Bytes as lower-case hexadecimal digits.
 #[must_use]

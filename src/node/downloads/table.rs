@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ids::MediaId;
 use crate::node::core::Core;
 use crate::node::queue::{JobId, NewJob, Plan, Topic, decode, encode, millis};
@@ -16,8 +16,10 @@ use crate::volume::Volume;
 
 /// How long an inbound medium is known: the upstream forgets its id after seven days.
 const KNOWN_MS: i64 = 8 * 24 * 3600 * 1000;
-/// The most bytes of an id or a type that are kept.
-const MAX_TEXT: usize = 256;
+/// The most bytes of a number and an upstream's id together.
+pub const MAX_ID: usize = 256;
+/// The most characters of a type that are kept.
+const MAX_TYPE: usize = 256;
 
 /// What became of an inbound medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,9 +93,6 @@ fn id_key(number: &str, upstream_id: &str) -> Vec<u8> {
 /// # Errors
 /// `Damaged`, `Io`.
 pub fn media_id(core: &Core, number: &str, upstream_id: &str) -> Result<MediaId> {
-    if upstream_id.len() + number.len() > MAX_TEXT {
-        return Err(Error::new(Kind::NameTooLong, "an upstream's media id is too long"));
-    }
     let known = core.volume.state_get(INBOUND_IDS, &id_key(number, upstream_id))?;
     let known = known.and_then(|bytes| Uuid::from_slice(&bytes).ok());
     Ok(MediaId(known.unwrap_or_else(Uuid::new_v4)))
@@ -117,12 +116,11 @@ pub fn note_inbound(
     if is_known && held.is_none() {
         return Ok(());
     }
-    let short = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
     let inbound = Inbound {
         upstream_id: medium.upstream_id.clone(),
         number: number.to_owned(),
         kind: medium.kind.clone(),
-        mime_type: short(&medium.mime_type),
+        mime_type: medium.mime_type.chars().take(MAX_TYPE).collect(),
         sha256: medium.sha256.clone(),
         received: core.jobs.now(),
         state: if held.is_some() { State::Queued } else { State::Known },

@@ -11,7 +11,7 @@ use crate::node::core::blocking;
 use crate::volume::{OpenFile, Volume};
 
 /// Bytes read at a time.
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 128 << 10;
 /// Pieces that are read before they are asked for.
 const AHEAD: usize = 2;
 

@@ -10,6 +10,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt;
 
 use super::super::core::Core;
 use super::super::envelope::ApiError;
@@ -122,7 +123,14 @@ async fn answer(
         Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
         Wanted::All => (StatusCode::OK, 0, medium.size),
     };
-    let body = if with_bytes { Body::from_stream(open.pieces(first, last)) } else { Body::empty() };
+    let given = core.metrics.given.clone();
+    let body = if with_bytes {
+        Body::from_stream(open.pieces(first, last).inspect_ok(move |piece| {
+            given.inc_by(piece.len() as u64);
+        }))
+    } else {
+        Body::empty()
+    };
     let mut response = (status, body).into_response();
     let answered = response.headers_mut();
     answered.insert(CONTENT_TYPE, text(&medium.mime_type));

@@ -19,6 +19,7 @@ use super::super::intake::Intake;
 use super::super::linger::linger;
 use crate::ids::MediaId;
 use crate::media;
+use crate::volume::Class;
 
 /// Bytes gathered before the volume gets them.
 const PIECE: usize = 128 << 10;
@@ -95,12 +96,15 @@ async fn store(core: &Core, headers: &HeaderMap, body: &mut Body) -> Result<Medi
     let Ok(_permit) = Arc::clone(&core.limits.uploads).try_acquire_owned() else {
         return Err(ApiError::new(Code::Overloaded, "too many uploads at a time; try again"));
     };
-    let mut intake = Intake::begin(core, declared.clone(), len).await?;
+    let mut intake = Intake::begin(core, Class::Uploads, declared.clone(), len).await?;
     receive(core, body, &mut intake, most).await?;
     if core.config.strict {
         refuse_unfit(&mut intake, declared.as_deref()).await?;
     }
-    Ok(intake.publish().await?)
+    let len = intake.len();
+    let id = intake.publish().await?;
+    core.metrics.received.inc_by(len);
+    Ok(id)
 }
 
 /// What an upload of this type may have: with `strict`, no more than its kind.

@@ -22,7 +22,7 @@ use crate::node::providers;
 use crate::node::queue::{Bounds, Job, Outcome, Plan, Topic, Worker, decode};
 use crate::node::tables::{ABOUT_TO_SEND, UPLOADED};
 use crate::node::upstream::{Upstream, UpstreamError};
-use crate::volume::Medium;
+use crate::volume::{Class, Medium};
 
 /// Messages under way at a time.
 const AT_ONCE: usize = 16;
@@ -31,6 +31,9 @@ const FIRST_DELAY: Duration = Duration::from_secs(2);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 /// How long it is tried to send a message.
 const LIFE_MS: i64 = 24 * 3600 * 1000;
+/// Codes of refusals that can be about a medium: a parameter, its value, a medium's download or upload ("WhatsApp error
+/// codes").
+const OF_MEDIA: [i64; 4] = [100, 131_009, 131_052, 131_053];
 /// Bytes gathered before the volume gets them.
 const PIECE: usize = 128 << 10;
 
@@ -160,7 +163,9 @@ impl Sends {
                 tracing::warn!(id, %error, "whether a message was sent is not known yet");
                 outcome_of(move || settle::leave(&core, job_id, &id)).await
             }
-            Err(UpstreamError::Refused(_)) if media.iter().any(|medium| medium.is_old) => {
+            Err(UpstreamError::Refused(refusal))
+                if refusal.code.is_some_and(|code| OF_MEDIA.contains(&code)) && media.iter().any(|one| one.is_old) =>
+            {
                 // The upstream may have forgotten a medium before its time: it is uploaded again, once.
                 let mut plan = unmarked();
                 for medium in media {
@@ -229,7 +234,7 @@ impl Sends {
         }
         let mut fetched = self.fetcher.fetch(url, credentials.as_ref()).await?;
         let mime_type = fetched.content_type().map(str::to_owned);
-        let mut intake = Intake::begin(&self.core, mime_type, fetched.length()).await?;
+        let mut intake = Intake::begin(&self.core, Class::Uploads, mime_type, fetched.length()).await?;
         let mut piece = BytesMut::with_capacity(PIECE);
         while let Some(bytes) = fetched.next().await {
             piece.extend_from_slice(&bytes?);

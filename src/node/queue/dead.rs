@@ -1,5 +1,7 @@
 //! Dead letters: jobs that were given up, kept to be looked at and replayed.
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::record::{Head, Job, JobId, Topic, encode, key};
@@ -28,11 +30,11 @@ impl Jobs {
     pub(super) fn bury(&self, plan: &mut Plan, topic: Topic, id: JobId, head: &Head) -> Result<()> {
         plan.batch.delete(JOB_HEADS, &key(topic, id)).put(DEAD_HEADS, &key(topic, id), encode(head)?);
         plan.over.push((topic, id));
-        let oldest = heads(&self.volume, DEAD_HEADS, topic, 0, MAX_DEAD)?;
-        if oldest.len() >= MAX_DEAD
-            && let Some((oldest, _)) = oldest.first()
+        if self.desk(topic).dead.fetch_add(1, Ordering::Relaxed) >= MAX_DEAD
+            && let Some((oldest, _)) = heads(&self.volume, DEAD_HEADS, topic, 0, 1)?.first()
         {
             plan.batch.delete(DEAD_HEADS, &key(topic, *oldest)).delete(JOBS, &key(topic, *oldest));
+            self.desk(topic).dead.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -50,6 +52,12 @@ impl Jobs {
         letters.collect()
     }
 
+    /// How many dead letters a topic has.
+    #[must_use]
+    pub fn dead_count(&self, topic: Topic) -> usize {
+        self.desk(topic).dead.load(Ordering::Relaxed)
+    }
+
     /// Has dead letters done again, as if they had just been added: those of `ids`, or all of the topic. Gives how many.
     /// Durable on return.
     ///
@@ -61,7 +69,7 @@ impl Jobs {
             let page = heads(&self.volume, DEAD_HEADS, topic, after, REPLAY_STEP)?;
             let Some((last, _)) = page.last() else { return Ok(count) };
             after = *last;
-            let mut plan = Plan::new();
+            let (mut plan, before) = (Plan::new(), count);
             let wanted = page.into_iter().filter(|(id, _)| ids.is_none_or(|ids| ids.contains(id)));
             for (id, head) in wanted {
                 let now = self.now();
@@ -71,6 +79,7 @@ impl Jobs {
                 count += 1;
             }
             self.commit(plan)?;
+            self.desk(topic).dead.fetch_sub(count - before, Ordering::Relaxed);
         }
     }
 }

@@ -13,7 +13,7 @@ mod shelf;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -40,6 +40,7 @@ struct Desk {
     shelf: Mutex<Shelf>,
     changed: Notify,
     next: AtomicU64,
+    dead: AtomicUsize,
 }
 
 /// All jobs of a node.
@@ -103,6 +104,8 @@ impl Jobs {
     /// `Damaged`, `Io`.
     pub fn load(volume: &Arc<Volume>) -> Result<Jobs> {
         let jobs = Jobs { volume: Arc::clone(volume), desks: Default::default() };
+        // 0 is before the first.
+        Topic::ALL.into_iter().for_each(|topic| jobs.know(topic, 0));
         each(volume, JOB_HEADS, |key, value| {
             let head = decode::<Head>(value);
             match (record::parse_key(key), head) {
@@ -116,6 +119,7 @@ impl Jobs {
         each(volume, DEAD_HEADS, |key, _| {
             if let Some((topic, id)) = record::parse_key(key) {
                 jobs.know(topic, id);
+                jobs.desk(topic).dead.fetch_add(1, Ordering::Relaxed);
             }
         })?;
         Ok(jobs)

@@ -212,6 +212,9 @@ async fn keep(jobs: &Arc<Jobs>, topic: Topic, id: JobId, decide: impl FnOnce(i64
 }
 
 fn short(mut why: String) -> String {
-    why.truncate(why.floor_char_boundary(MAX_WHY));
+    let end = why.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_WHY).last();
+    if why.len() > MAX_WHY {
+        why.truncate(end.unwrap_or(0));
+    }
     why
 }

@@ -189,7 +189,7 @@ impl Shelf {
             }
         }
         let is_over = |group: &Group| group.running == 0 && group.waiting.is_empty() && group.paused_until == 0;
-        if entry.lane == 0 && self.groups.get(&entry.group).is_some_and(is_over) {
+        if self.groups.get(&entry.group).is_some_and(is_over) {
             self.groups.remove(&entry.group);
         }
     }
@@ -205,6 +205,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn scratch_memory() {
+        let rss = || {
+            let t = std::fs::read_to_string("/proc/self/statm").unwrap();
+            t.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+        };
+        let before = rss();
+        let mut shelf = Shelf::default();
+        for n in 0..500_000u64 {
+            shelf.add(n, &head(&format!("lane {n}"), "", 0));
+        }
+        let after = rss();
+        let mut shelf2 = Shelf::default();
+        for n in 0..500_000u64 {
+            shelf2.add(n, &head(&format!("lane {}", n % 1000), "", 0));
+        }
+        println!("MEM {} {}", (after - before) / 500_000, (rss() - after) / 500_000);
+        assert!(shelf.len() == shelf2.len());
+    }
 
     const WIDE: Bounds = Bounds { at_once: 100, per_group: 100 };
 

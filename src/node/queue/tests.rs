@@ -125,9 +125,9 @@ impl World {
     }
 
     async fn drain(&mut self) {
-        self.end.send(true).unwrap();
+        self.end.send_replace(true);
         self.task.take().unwrap().await.unwrap();
-        self.end.send(false).unwrap();
+        self.end.send_replace(false);
     }
 }
 

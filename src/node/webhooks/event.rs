@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::convert::{Carried, Item, items, set_media_id};
 use super::outgoing::{Awaited, Told, tell, tell_now};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::node::core::{Core, blocking};
 use crate::node::downloads;
 use crate::node::messages;
@@ -17,8 +17,7 @@ use crate::node::queue::{Bounds, Job, Outcome, Plan, Worker};
 
 /// Things of a notification that are kept in one batch, so that it stays small.
 const STEP: usize = 50;
-/// How often a notification is tried that cannot be taken apart, and how long it waits in between at most.
-const MAX_ATTEMPTS: u32 = 1000;
+/// How long a notification waits at most between two tries.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// What takes notifications apart.
@@ -86,6 +85,10 @@ fn pass_medium_on(
     mut body: Value,
     medium: &Carried,
 ) -> Result<()> {
+    if medium.upstream_id.len() + number.len() > downloads::MAX_ID {
+        tracing::warn!(number, "a message carries a medium whose id is too long to be one");
+        return tell_now(&core.jobs, plan, lane, body);
+    }
     let id = downloads::media_id(core, number, &medium.upstream_id)?;
     set_media_id(&mut body, &medium.kind, &id.to_string());
     let is_wanted = core.upstream.is_some() && core.settings.current().media.auto_download.contains(&medium.kind);
@@ -99,7 +102,12 @@ impl Worker for Events {
     fn work(self: Arc<Self>, job: Job) -> BoxFuture<'static, Outcome> {
         async move {
             let core = Arc::clone(&self.0);
-            blocking(move || take_apart(&core, &job.payload)).await.unwrap_or_else(Outcome::retry)
+            let done = blocking(move || take_apart(&core, &job.payload)).await;
+            done.unwrap_or_else(|error| match error.kind() {
+                // Those behind it must not wait for what will never pass.
+                Kind::TooBig | Kind::Damaged => Outcome::Dead { why: error.to_string(), plan: Plan::new() },
+                _ => Outcome::retry(error),
+            })
         }
         .boxed()
     }
@@ -112,7 +120,7 @@ impl Worker for Events {
         Duration::from_secs(u64::from(attempts)).min(MAX_DELAY)
     }
 
-    fn gives_up(&self, job: &Job, _now: i64) -> bool {
-        job.head.attempts >= MAX_ATTEMPTS
+    fn gives_up(&self, _job: &Job, _now: i64) -> bool {
+        false
     }
 }

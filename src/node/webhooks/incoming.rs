@@ -86,6 +86,18 @@ fn check(config: &NotificationConfig, name: &str, headers: &HeaderMap, body: &[u
     if is_shown { Ok(()) } else { Err(denied("the notification does not show the verify token")) }
 }
 
+/// As [`check`]; who guesses is slowed down as one who guesses tokens is.
+fn believe(core: &Core, name: &str, request: &Request, body: &[u8]) -> Result<(), ApiError> {
+    check(&core.config.notifications, name, request.headers(), body).map_err(|error| {
+        match auth::refuse(core, request).status() {
+            StatusCode::TOO_MANY_REQUESTS => {
+                ApiError::new(Code::TooMany, "too many notifications that are not believed")
+            }
+            _ => error,
+        }
+    })
+}
+
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
@@ -131,7 +143,7 @@ async fn verify(
     operation_id = "take_notification",
     tag = "webhooks",
     params(("name" = String, Path, description = "The name that is configured.")),
-    request_body(content = Value, description = "A notification of the Cloud API.", content_type = "application/json"),
+    request_body(content = serde_json::Value, description = "A notification of the Cloud API.", content_type = "application/json"),
     responses(
         (status = 200, description = "It is kept, and will be passed on."),
         (status = 400, description = "It is no JSON.", body = Faults),
@@ -143,23 +155,21 @@ async fn verify(
         (status = 507, description = "There is no room to keep it.", body = Faults),
     )
 )]
-async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Request) -> Result<StatusCode, Response> {
+async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Request) -> Result<StatusCode, ApiError> {
     let config = &core.config.notifications;
     let is_configured = config.app_secret.is_some() || config.verify_token.is_some();
     if !is_configured || (config.app_secret.is_some() && !is_path(config, &name)) {
-        return Err(no_path().into_response());
+        return Err(no_path());
+    }
+    if config.app_secret.is_none() {
+        // Nothing of the body is read of who shows no token.
+        believe(&core, &name, &request, b"")?;
     }
     let (parts, body) = request.into_parts();
-    let body = read_body(Request::from_parts(parts.clone(), body), MAX_NOTIFICATION).await;
-    let body = body.map_err(IntoResponse::into_response)?;
-    if let Err(error) = check(config, &name, &parts.headers, &body) {
-        // Who guesses is slowed down as one who guesses tokens is.
-        let answer = auth::refuse(&core, &Request::from_parts(parts, axum::body::Body::empty()));
-        let is_too_many = answer.status() == StatusCode::TOO_MANY_REQUESTS;
-        return Err(if is_too_many { answer } else { error.into_response() });
-    }
+    let body = read_body(Request::from_parts(parts.clone(), body), MAX_NOTIFICATION).await?;
+    believe(&core, &name, &Request::from_parts(parts, axum::body::Body::empty()), &body)?;
     if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
-        return Err(ApiError::new(Code::NotValidRequest, "the notification is no JSON").into_response());
+        return Err(ApiError::new(Code::NotValidRequest, "the notification is no JSON"));
     }
     let kept = blocking(move || {
         let mut plan = Plan::new();
@@ -167,7 +177,7 @@ async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Re
         core.jobs.add(&mut plan, Topic::Event, job)?;
         core.jobs.commit(plan)
     });
-    kept.await.map_err(|error| ApiError::from(error).into_response())?;
+    kept.await?;
     Ok(StatusCode::OK)
 }
 
