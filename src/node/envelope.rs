@@ -238,15 +238,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The one name in a path; nothing has a name that is no text.
-pub struct Named(pub String);
+/// The one variable part of a path; nothing has a name that is no text.
+pub struct Segment(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named, ApiError> {
-        let name = Path::from_request_parts(parts, state).await;
-        name.map(|Path(name)| Named(name)).map_err(|_| ApiError::new(Code::NotFound, "URL path not found."))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Segment, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(text)| Segment(text)).map_err(|_| ApiError::new(Code::NotFound, "URL path not found."))
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
         let parts = |uri: &str| Request::builder().uri(uri).body(Body::empty()).unwrap().into_parts().0;
         let error = Asked::<Page>::from_request_parts(&mut parts("/a?limit=x"), &()).await.err().unwrap();
         assert!(error.code == Code::NotValid && error.details.contains("limit"), "{error:?}");
-        let error = Named::from_request_parts(&mut parts("/a/%ff"), &()).await.err().unwrap();
+        let error = Segment::from_request_parts(&mut parts("/a/%ff"), &()).await.err().unwrap();
         assert_eq!(error.code, Code::NotFound);
     }
 }

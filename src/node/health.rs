@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::core::Core;
-use super::envelope::{Faults, Meta};
+use super::envelope::Meta;
 
 /// `gateway_status` of a node that works.
 const CONNECTED: &str = "connected";
@@ -39,10 +39,10 @@ pub struct HealthAnswer {
 #[utoipa::path(
     get,
     path = "/v1/health",
+    operation_id = "get_health",
     tag = "health",
     responses(
         (status = 200, description = "How it is.", body = HealthAnswer),
-        (status = 401, description = "No valid token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -59,6 +59,7 @@ pub async fn health(State(core): State<Arc<Core>>) -> Json<HealthAnswer> {
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "probe",
     tag = "health",
     responses((status = 200, description = "It works."), (status = 503, description = "The volume takes nothing."))
 )]

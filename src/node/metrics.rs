@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::core::{Core, blocking};
-use super::envelope::{ApiError, Faults, Meta};
+use super::envelope::{ApiError, Meta};
 use super::queue::Topic;
 use crate::error::Result;
 use crate::volume::{Status, Volume};
@@ -190,11 +190,10 @@ fn text_of(core: &Core) -> Result<String> {
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "get_metrics",
     tag = "health",
     responses(
         (status = 200, description = "The text form of OpenMetrics 1.0.", body = String, content_type = "application/openmetrics-text"),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 429, description = "Too many requests.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -271,11 +270,10 @@ fn stats_of(core: &Core, volume: &Volume) -> Result<Stats> {
 #[utoipa::path(
     get,
     path = "/v1/stats",
+    operation_id = "get_stats",
     tag = "health",
     responses(
         (status = 200, description = "The figures.", body = StatsAnswer),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 429, description = "Too many requests.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

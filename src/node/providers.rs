@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::core::{Core, blocking};
-use super::envelope::{ApiError, Body, Code, Done, Faults, Meta, Named, unexpected};
+use super::envelope::{ApiError, Body, Code, Done, Faults, Meta, Segment, unexpected};
 use super::fetch::Credentials;
 use super::queue::{decode, each, encode};
 use super::secret::Secret;
@@ -35,10 +35,12 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// By which messages name it.
+    /// By which messages name it: one line without a slash, of at most 128 bytes.
+    #[schema(pattern = r"^[^/\u0000-\u001f\u007f-\u009f]+$", min_length = 1, max_length = 128)]
     pub name: String,
     /// `www`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^www$")]
     pub kind: String,
     /// Its credentials.
     pub config: ProviderConfig,
@@ -47,11 +49,14 @@ pub struct Provider {
 /// What a provider wants to see: one of both.
 #[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(min_properties = 1, max_properties = 1)]
 pub struct ProviderConfig {
-    /// A bearer token.
+    /// A bearer token, of at most 4096 bytes.
+    #[schema(nullable = false, pattern = "^[ -~]+$", min_length = 1, max_length = 4096)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<String>,
     /// A user's name and password.
+    #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<Basic>,
 }
@@ -60,10 +65,23 @@ pub struct ProviderConfig {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
-    /// The name.
+    /// The name, one line of at most 128 bytes.
+    #[schema(pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", min_length = 1, max_length = 128)]
     pub username: String,
-    /// The password.
+    /// The password, one line of at most 4096 bytes.
+    #[schema(pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", min_length = 1, max_length = 4096)]
     pub password: String,
+}
+
+/// What may be added, as the document tells it.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a body is read by hand, so that an error names the field")]
+enum Providers {
+    /// One.
+    One(Box<Provider>),
+    /// Several.
+    Many(Vec<Provider>),
 }
 
 /// A provider without its secrets.
@@ -169,11 +187,10 @@ pub fn get(volume: &Volume, name: &str) -> Result<Option<Credentials>> {
 #[utoipa::path(
     get,
     path = "/v1/settings/application/media/providers",
+    operation_id = "list_providers",
     tag = "settings",
     responses(
         (status = 200, description = "They; no secret is ever given back.", body = ProvidersAnswer),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -192,13 +209,12 @@ async fn list(State(core): State<Arc<Core>>) -> std::result::Result<Json<Provide
 #[utoipa::path(
     post,
     path = "/v1/settings/application/media/providers",
+    operation_id = "add_providers",
     tag = "settings",
-    request_body(content = Provider, description = "A provider, or a list of them."),
+    request_body(content = Providers, description = "A provider, or a list of them."),
     responses(
         (status = 200, description = "They are known, and durable.", body = Done),
         (status = 400, description = "What is wrong with one, by name.", body = Faults),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -223,17 +239,16 @@ async fn add(State(core): State<Arc<Core>>, Body(given): Body<Value>) -> std::re
 #[utoipa::path(
     delete,
     path = "/v1/settings/application/media/providers/{name}",
+    operation_id = "remove_provider",
     tag = "settings",
     params(("name" = String, Path, description = "The provider's name.")),
     responses(
         (status = 200, description = "It is forgotten, with its secret.", body = Done),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
         (status = 404, description = "No provider has this name.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn remove(State(core): State<Arc<Core>>, Named(name): Named) -> std::result::Result<Json<Done>, ApiError> {
+async fn remove(State(core): State<Arc<Core>>, Segment(name): Segment) -> std::result::Result<Json<Done>, ApiError> {
     let removed = core.ask(move |volume| {
         if get(volume, &name)?.is_none() {
             return Ok(false);

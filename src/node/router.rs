@@ -6,7 +6,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use axum::{Json, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
@@ -16,13 +15,17 @@ use utoipa_axum::routes;
 
 use super::core::Core;
 use super::envelope::{ApiError, Code};
-use super::openapi::Document;
+use super::openapi::{Document, Reach, complete};
 use super::webhooks::{dead, incoming};
 use super::{auth, downloads, health, media, messages, metrics, providers, services, settings_api, users};
 
 /// Everybody's routes.
 fn open() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::new().merge(incoming::router()).routes(routes!(users::login)).routes(routes!(health::healthz))
+    OpenApiRouter::new()
+        .merge(incoming::router())
+        .routes(routes!(users::login))
+        .routes(routes!(health::healthz))
+        .routes(routes!(openapi))
 }
 
 /// The routes of who shows a token.
@@ -50,10 +53,25 @@ fn admins() -> OpenApiRouter<Arc<Core>> {
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
-    for router in [open(), users_routes(), admins()] {
-        document.merge(router.into_openapi());
+    let parts = [(open(), Reach::Open), (users_routes(), Reach::Users), (admins(), Reach::Admins)];
+    for (router, reach) in parts {
+        let mut part = router.into_openapi();
+        complete(&mut part, reach);
+        document.merge(part);
     }
     document
+}
+
+/// Tells this document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "get_document",
+    tag = "document",
+    responses((status = 200, description = "The OpenAPI document of this node.", body = Object))
+)]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
 }
 
 /// All routes of a node; a path with a slash at its end is the same path.
@@ -64,7 +82,6 @@ pub fn router(core: &Arc<Core>) -> NormalizePath<Router> {
         .layer(middleware::from_fn_with_state(Arc::clone(core), auth::require_token));
     let router = Router::from(open())
         .merge(known)
-        .route("/openapi.json", get(|| async { Json(document()) }))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(Arc::clone(core), metrics::count))

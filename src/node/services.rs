@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::core::{Core, blocking};
-use super::envelope::{ApiError, Faults, Meta};
+use super::envelope::{ApiError, Meta};
 use super::queue::{Bounds, Job, NewJob, Outcome, Plan, Topic, Worker};
 use super::webhooks::outgoing::tell_now;
 
@@ -31,11 +31,10 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 #[utoipa::path(
     put,
     path = "/v1/services/media/gc",
+    operation_id = "remove_expired",
     tag = "media",
     responses(
         (status = 200, description = "A run is under way.", body = Value),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

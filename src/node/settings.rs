@@ -21,8 +21,10 @@ const CONCURRENCY: std::ops::RangeInclusive<u32> = 1..=24;
 #[serde(deny_unknown_fields, default)]
 pub struct Application {
     /// By how much the delay between two tries of a webhook grows, in milliseconds.
+    #[schema(minimum = 1)]
     pub callback_backoff_delay_ms: u64,
-    /// The longest delay, in milliseconds.
+    /// The longest delay, in milliseconds; no shorter than what it grows by.
+    #[schema(minimum = 1)]
     pub max_callback_backoff_delay_ms: u64,
     /// Which inbound media are fetched at once.
     pub media: MediaSettings,
@@ -37,7 +39,27 @@ pub struct Application {
 #[serde(deny_unknown_fields, default)]
 pub struct MediaSettings {
     /// Of these kinds: `audio`, `document`, `image`, `sticker`, `video`, `voice`.
+    #[schema(value_type = Vec<Downloadable>)]
     pub auto_download: Vec<String>,
+}
+
+/// A kind of media that may be fetched at once.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "it is in the document only")]
+enum Downloadable {
+    /// Music.
+    Audio,
+    /// Any file.
+    Document,
+    /// A picture.
+    Image,
+    /// A sticker.
+    Sticker,
+    /// A film.
+    Video,
+    /// Speech.
+    Voice,
 }
 
 /// Where webhooks go.
@@ -45,6 +67,7 @@ pub struct MediaSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookSettings {
     /// How many may be under way at a time, 1 to 24.
+    #[schema(minimum = 1, maximum = 24)]
     pub max_concurrent_requests: u32,
     /// The business's URL, http or https; empty: nowhere.
     pub url: String,

@@ -39,11 +39,10 @@ pub struct SettingsAnswer {
 #[utoipa::path(
     get,
     path = "/v1/settings/application",
+    operation_id = "get_settings",
     tag = "settings",
     responses(
         (status = 200, description = "The settings in force.", body = SettingsAnswer),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -56,13 +55,12 @@ async fn get(State(core): State<Arc<Core>>) -> Json<SettingsAnswer> {
 #[utoipa::path(
     patch,
     path = "/v1/settings/application",
+    operation_id = "change_settings",
     tag = "settings",
     request_body(content = Application, description = "The settings to change; the others stay."),
     responses(
         (status = 200, description = "They are in force, and durable.", body = Done),
         (status = 400, description = "A setting that is unknown or makes no sense, by name.", body = Faults),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -78,11 +76,10 @@ async fn patch(State(core): State<Arc<Core>>, Body(change): Body<Value>) -> Resu
 #[utoipa::path(
     delete,
     path = "/v1/settings/application",
+    operation_id = "reset_settings",
     tag = "settings",
     responses(
         (status = 200, description = "The defaults are in force.", body = Done),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

@@ -37,11 +37,13 @@ pub struct Logins {
 #[utoipa::path(
     post,
     path = "/v1/users/login",
+    operation_id = "log_in",
     tag = "users",
     responses(
         (status = 200, description = "A token for seven days.", body = Logins),
         (status = 401, description = "Name and token do not belong together.", body = Faults),
         (status = 429, description = "Too many wrong logins from this address.", body = Faults),
+        (status = 503, description = "The volume takes no changes now.", body = Faults),
     ),
     security(("basic" = []))
 )]
@@ -70,10 +72,10 @@ fn shown_time(at: Timestamp) -> String {
 #[utoipa::path(
     post,
     path = "/v1/users/logout",
+    operation_id = "log_out",
     tag = "users",
     responses(
         (status = 200, description = "The token has ended.", body = Done),
-        (status = 401, description = "No valid token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

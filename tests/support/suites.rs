@@ -31,3 +31,30 @@ pub fn find(test: &str, name: &str, version: &str) -> Option<PathBuf> {
 pub fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/suites").join(name)
 }
+
+/// The Python with the suites and clients of `tests/suites/requirements.txt`; `None`, said loudly, when it is not there.
+pub fn python(test: &str) -> Option<PathBuf> {
+    let dir = installed(test, "venv", "requirements.txt")?;
+    Some(dir.join("bin/python"))
+}
+
+/// Node, and the directory with the packages of `tests/suites/package.json`; `None`, said loudly, when they are not
+/// there.
+pub fn node(test: &str) -> Option<(PathBuf, PathBuf)> {
+    let dir = installed(test, "node", "package-lock.json")?;
+    Some((dir.join("node_modules/.bin/node"), dir))
+}
+
+/// A directory of the suites that was made from this very list of packages.
+fn installed(test: &str, name: &str, list: &str) -> Option<PathBuf> {
+    let binary = Path::new(env!("CARGO_BIN_EXE_wamedia"));
+    let mut places: Vec<PathBuf> = std::env::var_os("WAMEDIA_SUITES").map(PathBuf::from).into_iter().collect();
+    places.extend(binary.ancestors().nth(2).map(|target| target.join("suites")));
+    let wanted = std::fs::read(file(list)).expect("the list of packages");
+    let found = places.iter().map(|place| place.join(name));
+    let found = found.into_iter().find(|dir| std::fs::read(dir.join(list)).is_ok_and(|list| list == wanted));
+    if found.is_none() {
+        machine::skip(test, &format!("what tests/suites/{list} names is not installed; mend: .ci/run suites"));
+    }
+    found
+}

@@ -1,6 +1,7 @@
 //! Reads the sources and fails on what the architecture or the house rules forbid. Each message says the mend.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod document;
 mod layers;
 mod rust;
 mod sources;

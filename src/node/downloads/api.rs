@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::table;
 use crate::ids::MediaId;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Code, Faults, Meta, Named};
+use crate::node::envelope::{ApiError, Code, Faults, Meta, Segment};
 
 /// The routes of downloads.
 pub fn router() -> OpenApiRouter<Arc<Core>> {
@@ -39,18 +39,18 @@ pub struct Downloading {
 #[utoipa::path(
     get,
     path = "/v1/media/{id}/download",
+    operation_id = "download_medium",
     tag = "media",
-    params(("id" = String, Path, description = "The media id from a webhook.")),
+    params(("id" = Uuid, Path, description = "The media id from a webhook.")),
     responses(
         (status = 200, description = "It will be fetched, whatever happens to the node.", body = Downloading),
-        (status = 401, description = "No valid token.", body = Faults),
         (status = 404, description = "No inbound medium has this id.", body = Faults),
         (status = 503, description = "No upstream is configured.", body = Faults),
         (status = 507, description = "Too much is queued.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn download(State(core): State<Arc<Core>>, Named(id): Named) -> Result<Json<Downloading>, ApiError> {
+async fn download(State(core): State<Arc<Core>>, Segment(id): Segment) -> Result<Json<Downloading>, ApiError> {
     let unknown = || ApiError::new(Code::NotFound, "URL path not found.");
     let media_id = MediaId::parse(id.as_bytes()).ok_or_else(unknown)?;
     if core.upstream.is_none() {

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::core::Core;
-use super::envelope::{ApiError, Done, Faults, Meta};
+use super::envelope::{ApiError, Done, Meta};
 use crate::ids::{Ino, MediaId};
 
 /// The routes of media.
@@ -40,12 +40,12 @@ fn unknown() -> Response {
 #[utoipa::path(
     delete,
     path = "/v1/media/{id}",
+    operation_id = "remove_medium",
     tag = "media",
-    params(("id" = String, Path, description = "The media id.")),
+    params(("id" = Uuid, Path, description = "The media id.")),
     responses(
         (status = 200, description = "It is gone, for good.", body = Done),
         (status = 404, description = "No such medium; no body."),
-        (status = 401, description = "No valid token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 
 use super::super::core::Core;
-use super::super::envelope::{ApiError, Faults};
+use super::super::envelope::ApiError;
 use super::range::{Wanted, wanted};
 use super::reading::Open;
 use super::{find, unknown};
@@ -24,22 +24,32 @@ use crate::volume::Medium;
 #[utoipa::path(
     get,
     path = "/v1/media/{id}",
+    operation_id = "get_medium",
     tag = "media",
     params(
-        ("id" = String, Path, description = "The media id."),
+        ("id" = Uuid, Path, description = "The media id."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
         ("If-Match" = Option<String>, Header, description = "Tags, one of which it must have."),
         ("If-Range" = Option<String>, Header, description = "The tag that it must have for a range to be given."),
         ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has."),
+        ("If-Range" = Option<String>, Header, description = "The tag of what the client has a part of."),
     ),
     responses(
-        (status = 200, description = "The bytes, with their type.", body = Vec<u8>, content_type = "*/*"),
-        (status = 206, description = "The part that was asked for.", body = Vec<u8>, content_type = "*/*"),
-        (status = 304, description = "The client has it already."),
-        (status = 401, description = "No valid token.", body = Faults),
+        (status = 200, description = "The bytes, with their type.", body = Vec<u8>, content_type = "*/*", headers(
+            ("ETag" = String, description = "The SHA-256 of the bytes, in quotes."),
+            ("Last-Modified" = String, description = "When they were last written."),
+            ("Accept-Ranges" = String, description = "`bytes`."),
+        )),
+        (status = 206, description = "The part that was asked for.", body = Vec<u8>, content_type = "*/*", headers(
+            ("ETag" = String, description = "The SHA-256 of all bytes, in quotes."),
+            ("Content-Range" = String, description = "Which bytes of how many."),
+        )),
+        (status = 304, description = "The client has it already.", headers(("ETag" = String, description = "Its tag."))),
         (status = 404, description = "No such medium; no body."),
         (status = 412, description = "The client expected another one."),
-        (status = 416, description = "It has no such part."),
+        (status = 416, description = "It has no such part.", headers(
+            ("Content-Range" = String, description = "How many bytes there are."),
+        )),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -55,12 +65,16 @@ pub async fn get(
 #[utoipa::path(
     head,
     path = "/v1/media/{id}",
+    operation_id = "head_medium",
     tag = "media",
-    params(("id" = String, Path, description = "The media id.")),
+    params(("id" = Uuid, Path, description = "The media id.")),
     responses(
-        (status = 200, description = "It is there."),
+        (status = 200, description = "It is there.", headers(
+            ("ETag" = String, description = "The SHA-256 of the bytes, in quotes."),
+            ("Last-Modified" = String, description = "When they were last written."),
+            ("Accept-Ranges" = String, description = "`bytes`."),
+        )),
         (status = 304, description = "The client has it already."),
-        (status = 401, description = "No valid token."),
         (status = 404, description = "No such medium."),
         (status = 412, description = "The client expected another one."),
     ),

@@ -90,6 +90,8 @@ fn word<'a>(fields: &'a Map<String, Value>, name: &str) -> Checked<Option<&'a st
 fn of_medium(volume: &Volume, fields: &mut Map<String, Value>, kind: Kind) -> Checked<Part> {
     let name = kind.as_str();
     let Some(Value::Object(object)) = fields.get_mut(name) else { return not_valid(format!("{name} is an object")) };
+    // Clients write members that they have nothing for as null.
+    object.retain(|_, value| !value.is_null());
     check_text(object, name, "caption", MAX_CAPTION, matches!(kind, Kind::Image | Kind::Video | Kind::Document))?;
     check_text(object, name, "filename", MAX_FILENAME, kind == Kind::Document)?;
     if object.get("caption").and_then(Value::as_str).is_some_and(str::is_empty) {

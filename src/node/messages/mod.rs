@@ -1,5 +1,6 @@
 //! `/v1/messages`: checked at once, sent by durable jobs, and never twice.
 
+mod body;
 mod check;
 mod opaque;
 mod parts;
@@ -55,14 +56,13 @@ pub struct Accepted {
 #[utoipa::path(
     post,
     path = "/v1/messages",
+    operation_id = "send_message",
     tag = "messages",
-    request_body(content = Object, content_type = "application/json",
+    request_body(content = body::Message, content_type = "application/json",
         description = "`to`, `type`, and the object that the type names; media by `id` or `link`."),
     responses(
         (status = 201, description = "It will be sent.", body = Accepted),
         (status = 400, description = "What is wrong with it, by name.", body = Faults),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 413, description = "It is too long.", body = Faults),
         (status = 503, description = "No upstream is configured.", body = Faults),
         (status = 507, description = "Too much is queued.", body = Faults),
     ),

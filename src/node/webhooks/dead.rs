@@ -59,8 +59,10 @@ impl From<DeadLetter> for DeadWebhook {
 #[serde(default)]
 pub struct Page {
     /// Only those behind the one with this number.
+    #[param(maximum = 9_223_372_036_854_775_807_u64)]
     pub after: JobId,
-    /// At most so many, 1 to 100.
+    /// At most so many, and no more than 100.
+    #[param(maximum = 9_223_372_036_854_775_807_u64, nullable = false)]
     pub limit: Option<usize>,
 }
 
@@ -110,13 +112,12 @@ pub fn replay_webhooks(jobs: &Jobs, ids: Option<&[JobId]>) -> Result<usize> {
 #[utoipa::path(
     get,
     path = "/v1/webhooks/dead",
+    operation_id = "list_dead_webhooks",
     tag = "webhooks",
     params(Page),
     responses(
         (status = 200, description = "They.", body = DeadWebhooks),
-        (status = 400, description = "What is wrong with a parameter, by name.", body = Faults),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
+        (status = 400, description = "A parameter that is no number.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
@@ -133,12 +134,11 @@ async fn list(
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/replay",
+    operation_id = "replay_dead_webhooks",
     tag = "webhooks",
     request_body(content = Replay, description = "Which; an empty object: all."),
     responses(
         (status = 200, description = "They are tried again, for another 24 hours.", body = Replayed),
-        (status = 401, description = "No valid token.", body = Faults),
-        (status = 403, description = "No admin's token.", body = Faults),
     ),
     security(("bearer" = []), ("d360" = []))
 )]

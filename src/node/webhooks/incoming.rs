@@ -23,7 +23,7 @@ use crate::node::Secret;
 use crate::node::auth;
 use crate::node::config::NotificationConfig;
 use crate::node::core::{Core, blocking};
-use crate::node::envelope::{ApiError, Asked, Code, Faults, Named, read_body};
+use crate::node::envelope::{ApiError, Asked, Code, Faults, Segment, read_body};
 use crate::node::queue::{NewJob, Plan, Topic};
 
 /// Bytes a notification may have: Meta's have up to 3 MB.
@@ -115,11 +115,12 @@ fn is_path(config: &NotificationConfig, name: &str) -> bool {
 #[utoipa::path(
     get,
     path = "/webhooks/{name}",
+    operation_id = "verify_notifications",
     tag = "webhooks",
     params(("name" = String, Path, description = "The name that is configured."), Verification),
     responses(
         (status = 200, description = "The challenge.", body = String, content_type = "text/plain"),
-        (status = 400, description = "What is wrong with a parameter.", body = Faults),
+        (status = 400, description = "A parameter twice, or one that is no text.", body = Faults),
         (status = 401, description = "The verify token is another.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
         (status = 429, description = "Too many from this address that are not believed.", body = Faults),
@@ -127,7 +128,7 @@ fn is_path(config: &NotificationConfig, name: &str) -> bool {
 )]
 async fn verify(
     State(core): State<Arc<Core>>,
-    Named(name): Named,
+    Segment(name): Segment,
     Asked(asked): Asked<Verification>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -143,9 +144,10 @@ async fn verify(
 #[utoipa::path(
     post,
     path = "/webhooks/{name}",
+    operation_id = "take_notification",
     tag = "webhooks",
     params(("name" = String, Path, description = "The name that is configured.")),
-    request_body(content = Object, description = "A notification of the Cloud API.", content_type = "application/json"),
+    request_body(content = serde_json::Value, description = "A notification of the Cloud API.", content_type = "application/json"),
     responses(
         (status = 200, description = "It is kept, and will be passed on."),
         (status = 400, description = "It is no JSON.", body = Faults),
@@ -153,10 +155,12 @@ async fn verify(
         (status = 404, description = "No notifications are taken here.", body = Faults),
         (status = 429, description = "Too many from this address that are not believed.", body = Faults),
         (status = 413, description = "It is too long.", body = Faults),
+        (status = 429, description = "Too many that are not signed from this address.", body = Faults),
+        (status = 503, description = "The volume takes no changes now.", body = Faults),
         (status = 507, description = "There is no room to keep it.", body = Faults),
     )
 )]
-async fn take(State(core): State<Arc<Core>>, Named(name): Named, request: Request) -> Result<StatusCode, ApiError> {
+async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Request) -> Result<StatusCode, ApiError> {
     let config = &core.config.notifications;
     let is_configured = config.app_secret.is_some() || config.verify_token.is_some();
     if !is_configured || (config.app_secret.is_some() && !is_path(config, &name)) {
