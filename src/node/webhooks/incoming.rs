@@ -170,13 +170,19 @@ async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Re
         // Nothing of the body is read of who shows no token.
         believe(&core, &name, &request, b"")?;
     }
+    // Who is not let in now sends it again.
+    let Ok(_place) = core.limits.notifications.try_acquire() else {
+        return Err(ApiError::new(Code::Overloaded, "too many notifications at a time; send it again"));
+    };
     let (parts, body) = request.into_parts();
     let body = read_body(Request::from_parts(parts.clone(), body), MAX_NOTIFICATION).await?;
     believe(&core, &name, &Request::from_parts(parts, axum::body::Body::empty()), &body)?;
     if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
         return Err(ApiError::new(Code::NotValidRequest, "the notification is no JSON"));
     }
+    let own = Arc::clone(&core);
     let kept = blocking(move || {
+        let core = own;
         let mut plan = Plan::new();
         let job = NewJob { lane: LANE.to_owned(), payload: body.to_vec(), ..NewJob::default() };
         core.jobs.add(&mut plan, Topic::Event, job)?;
