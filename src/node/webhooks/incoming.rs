@@ -42,6 +42,7 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 /// What a request for verification asks.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct Verification {
     /// `subscribe`.
     #[serde(rename = "hub.mode")]
