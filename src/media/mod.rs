@@ -67,8 +67,8 @@ pub fn sniff(head: &[u8], len: u64, name: Option<&[u8]>) -> &'static str {
 ///
 /// Blocks on `reader`, which is read in aligned pieces of 64 KiB: one or two of them for most documents, the whole
 /// of a JPEG, PNG or Opus file that is within its limit, the index of an MP4. No more than 64 MiB are ever read and
-/// about that much memory is used at the very worst (an MP4 made for it, whose index alone is 8 MiB); a few hundred
-/// KiB are usual. `name` is used as in [`sniff`].
+/// no more memory than that is asked for at the very worst (an MP4 made for it, whose index alone is 8 MiB); a few
+/// hundred KiB are usual. `name` is used as in [`sniff`].
 ///
 /// # Errors
 /// The first failure of `reader`. Bytes that make no sense are no error but [`Reason::Damaged`].

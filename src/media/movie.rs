@@ -19,13 +19,27 @@ const MAX_INDEX_BYTES: u64 = 8 * 1024 * 1024;
 /// box of eight bytes.
 const MAX_PARTS: u32 = 256;
 
+/// The tables of a track, for whose entries the parser makes room before it reads them: the name, where the number of
+/// entries stands in the box, and how many bytes of it an entry takes at least (ISO 14496-12, sections 8.5 to 8.7).
+const TABLES: [([u8; 4], usize, u64); 9] = [
+    (*b"co64", 12, 8),
+    (*b"ctts", 12, 8),
+    (*b"elst", 12, 12),
+    (*b"stco", 12, 4),
+    (*b"stsc", 12, 12),
+    (*b"stsd", 12, 8),
+    (*b"stss", 12, 4),
+    (*b"stsz", 16, 4),
+    (*b"stts", 12, 8),
+];
+
 /// The largest `esds` box that is handed to the parser, which recurses within it.
-const MAX_DESCRIPTOR_BYTES: u32 = 4096;
+const MAX_DESCRIPTOR_BYTES: usize = 4096;
 
 /// The largest `dfLa` box that is handed to the parser, which makes a list of its blocks of four bytes.
-const MAX_FLAC_BYTES: u32 = 64 * 1024;
+const MAX_FLAC_BYTES: usize = 64 * 1024;
 
-/// What stands at the top of a file.
+/// What stands at the top of a file. Of the index only the tracks are kept.
 #[derive(Default)]
 struct Outline {
     brand: [u8; 4],
@@ -132,7 +146,32 @@ fn header<R: Read + Seek>(window: &mut Window<R>, at: u64) -> Option<([u8; 4], u
 
 fn index<R: Read + Seek>(window: &mut Window<R>, at: u64, end: u64) -> Option<Vec<u8>> {
     let size = end.checked_sub(at).filter(|&size| size <= MAX_INDEX_BYTES)?;
-    window.bytes_at(at, usize::try_from(size).ok()?).ok()
+    tracks_alone(&window.bytes_at(at, usize::try_from(size).ok()?).ok()?)
+}
+
+/// An index with the tracks of this one and nothing else: cover pictures and protections would only be copied, and
+/// could be taken for boxes. `None` when its boxes do not fit into it.
+fn tracks_alone(index: &[u8]) -> Option<Vec<u8>> {
+    let mut kept = vec![0, 0, 0, 0, b'm', b'o', b'o', b'v'];
+    // A size of 1 says that the true one is in the eight bytes behind the name.
+    let mut rest = index.get(if index.starts_with(&[0, 0, 0, 1]) { 16 } else { 8 }..)?;
+    while let Some(name) = rest.get(4..8) {
+        let size = match u32_at(rest, 0)? {
+            1 => u64_at(rest, 8)?,
+            size => u64::from(size),
+        };
+        let (child, behind) = rest.split_at_checked(usize::try_from(size).ok()?)?;
+        if child.len() < 8 {
+            return None;
+        }
+        if name == b"trak" {
+            kept.extend_from_slice(child);
+        }
+        rest = behind;
+    }
+    let size = u32::try_from(kept.len()).ok()?;
+    kept.iter_mut().zip(size.to_be_bytes()).for_each(|(digit, known)| *digit = known);
+    Some(kept)
 }
 
 /// The tracks of an index; `None` when it is none to give to the parser, or the parser makes no sense of it.
@@ -144,23 +183,54 @@ fn tracks(index: &[u8]) -> Option<Vec<Track>> {
     parsed.map(|MediaContext { tracks, .. }| tracks.into_iter().collect())
 }
 
-/// Whether nothing in an index would make the parser recurse deeply or take far more memory than the index has.
+/// Whether nothing in an index would make the parser recurse deeply or ask for far more memory than the index has.
 ///
 /// Boxes are recognised by their names alone, wherever these stand, so that none can hide.
 fn is_modest(index: &[u8]) -> bool {
     let mut parts = 0;
-    index.windows(16).all(|window| match *window {
-        [a, b, c, d, b'e', b's', b'd', b's', ..] => {
-            (8..=MAX_DESCRIPTOR_BYTES).contains(&u32::from_be_bytes([a, b, c, d]))
+    (0..index.len()).all(|at| {
+        let found = index.get(at..).unwrap_or_default();
+        match found.get(4..8) {
+            Some(b"esds") => is_within(found, MAX_DESCRIPTOR_BYTES),
+            Some(b"dfLa") => is_within(found, MAX_FLAC_BYTES),
+            // The parser makes room for all that the length of these says.
+            Some(b"auxl" | b"av1C" | b"avcC" | b"d263" | b"damr" | b"hdlr") => is_within(found, index.len()),
+            Some(b"trak" | b"sinf") => {
+                parts += 1;
+                parts <= MAX_PARTS
+            }
+            Some(name) => TABLES.iter().all(|&(table, count_at, entry_bytes)| {
+                name != table || (is_within(found, index.len()) && is_filled(found, count_at, entry_bytes))
+            }),
+            None => true,
         }
-        [a, b, c, d, b'd', b'f', b'L', b'a', ..] => (8..=MAX_FLAC_BYTES).contains(&u32::from_be_bytes([a, b, c, d])),
-        [b's', b't', b's', b'd', _, _, _, _, a, b, c, d, ..] => u32::from_be_bytes([a, b, c, d]) <= MAX_PARTS,
-        [b't', b'r', b'a', b'k', ..] | [b's', b'i', b'n', b'f', ..] => {
-            parts += 1;
-            parts <= MAX_PARTS
-        }
-        _ => true,
     })
+}
+
+/// Whether what looks like a box says that it has `most` bytes at most; one whose length stands elsewhere does not.
+fn is_within(found: &[u8], most: usize) -> bool {
+    u32_at(found, 0).and_then(|size| usize::try_from(size).ok()).is_some_and(|size| (8..=most).contains(&size))
+}
+
+/// Whether what looks like a table is long enough for as many entries as it says it has.
+fn is_filled(found: &[u8], count_at: usize, entry_bytes: u64) -> bool {
+    // Where the index ends before the count, the parser ends too.
+    let (Some(size), Some(count)) = (u32_at(found, 0), u32_at(found, count_at)) else { return true };
+    let is_room_made = match found.get(4..8) {
+        // Samples of one size, which stands before the count, have no entries.
+        Some(b"stsz") => u32_at(found, 12) == Some(0),
+        Some(b"stsd") if count > MAX_PARTS => return false,
+        _ => true,
+    };
+    !is_room_made || u64::from(count).saturating_mul(entry_bytes) <= u64::from(size)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|&chunk| u32::from_be_bytes(chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|&chunk| u64::from_be_bytes(chunk))
 }
 
 #[cfg(test)]
@@ -205,8 +275,9 @@ mod tests {
 
     #[test]
     fn an_index_of_hundreds_of_empty_parts_is_not_parsed() {
-        for part in [b"trak", b"sinf"] {
-            let index = boxed(b"moov", &boxed(part, b"").repeat(300));
+        let empty = |part| boxed(part, b"").repeat(300);
+        for parts in [empty(b"trak"), boxed(b"trak", &empty(b"sinf"))] {
+            let index = boxed(b"moov", &parts);
             let file = [boxed(b"ftyp", b"isom\0\0\0\0"), index, boxed(b"mdat", b"")].concat();
             assert_eq!(reason(&file), Some(Reason::Damaged));
         }

@@ -32,11 +32,11 @@ pub struct Core {
     pub(super) metrics: Metrics,
     /// What the upstream has told already.
     pub(super) seen: Seen,
-    /// Held while what is known of an inbound medium changes. A leaf lock but for the state log's.
+    /// Held while what is known of an inbound medium changes. Taken before the queue's and the state log's.
     pub(super) inbound: Mutex<()>,
-    /// Held while the mark of a message changes. A leaf lock but for the state log's.
+    /// Held while the mark of a message changes. Taken before the queue's and the state log's.
     pub(super) marks: Mutex<()>,
-    /// Held while a removal of expired media is begun. A leaf lock but for the state log's.
+    /// Held while a removal of expired media is begun. Taken before the queue's and the state log's.
     pub(super) gc: Mutex<()>,
 }
 

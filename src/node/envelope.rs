@@ -1,5 +1,7 @@
 //! The form of every answer: `meta`, and `errors` when something is wrong.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -14,6 +16,8 @@ use crate::error::{Error, Kind};
 pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Bytes the body of a request may have that is no medium.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
+/// How long such a body may take, all of it: who sends slower holds a connection that others wait for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every answer carries.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -210,15 +214,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Body<T>, ApiError> {
         let bytes = read_body(request, MAX_JSON_BYTES).await?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
-            let code = if error.to_string().starts_with("missing field") { Code::Missing } else { Code::NotValid };
-            ApiError::new(code, format!("the body is not the JSON that is expected here: {error}"))
-        });
-        value.map(Body)
+        serde_json::from_slice(&bytes).map(Body).map_err(|error| unexpected(&error))
     }
 }
 
-/// The one variable part of a path.
+/// The error of JSON that is not what is expected.
+pub fn unexpected(error: &serde_json::Error) -> ApiError {
+    let code = if error.to_string().starts_with("missing field") { Code::Missing } else { Code::NotValid };
+    ApiError::new(code, format!("the body is not the JSON that is expected here: {error}"))
+}
+
+/// The parameters in a query; an error names the one.
+pub struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Asked<T>, ApiError> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(asked)) => Ok(Asked(asked)),
+            Err(error) => Err(ApiError::new(Code::NotValid, error.body_text())),
+        }
+    }
+}
+
+/// The one variable part of a path; nothing has a name that is no text.
 pub struct Segment(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
@@ -230,25 +250,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-/// What stands behind the question mark of a URL; an error names the field.
-pub struct Asked<T>(pub T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, ApiError> {
-        let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(asked)| Asked(asked)).map_err(|error| ApiError::new(Code::NotValid, error.body_text()))
-    }
-}
-
 /// Reads a body of at most `most` bytes.
 ///
 /// # Errors
-/// 413 for one that is longer, 400 for one that ends too early.
+/// 413 for one that is longer, 408 for one that takes longer than 30 seconds, 400 for one that ends too early.
 pub async fn read_body(request: Request, most: usize) -> Result<bytes::Bytes, ApiError> {
-    let body = axum::body::to_bytes(request.into_body(), most).await;
-    body.map_err(|error| {
+    read_body_within(request, most, BODY_TIMEOUT).await
+}
+
+async fn read_body_within(request: Request, most: usize, within: Duration) -> Result<bytes::Bytes, ApiError> {
+    let body = tokio::time::timeout(within, axum::body::to_bytes(request.into_body(), most)).await;
+    let late =
+        |_| ApiError::new(Code::NotValidRequest, "the body takes too long").with_status(StatusCode::REQUEST_TIMEOUT);
+    body.map_err(late)?.map_err(|error| {
         use std::error::Error as _;
         let is_long = error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         match is_long {
@@ -257,4 +271,37 @@ pub async fn read_body(request: Request, most: usize) -> Result<bytes::Bytes, Ap
             false => ApiError::new(Code::NotValidRequest, "the body ends before it is whole"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::node::webhooks::dead::Page;
+
+    async fn refused(body: Body, most: usize, within: Duration) -> StatusCode {
+        read_body_within(Request::new(body), most, within).await.unwrap_err().status
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_or_refused() {
+        let long = Duration::from_secs(60);
+        assert_eq!(read_body_within(Request::new(Body::from("four")), 4, long).await.unwrap(), "four");
+        assert_eq!(refused(Body::from("fives"), 4, long).await, StatusCode::PAYLOAD_TOO_LARGE);
+        let cut = stream::iter([Ok("t"), Err(std::io::Error::other("cut"))]);
+        assert_eq!(refused(Body::from_stream(cut), 4, long).await, StatusCode::BAD_REQUEST);
+        let never = stream::pending::<std::io::Result<&str>>();
+        assert_eq!(refused(Body::from_stream(never), 4, Duration::from_millis(1)).await, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn what_a_query_or_a_path_has_wrong_is_told_in_the_form_of_all_errors() {
+        let parts = |uri: &str| Request::builder().uri(uri).body(Body::empty()).unwrap().into_parts().0;
+        let error = Asked::<Page>::from_request_parts(&mut parts("/a?limit=x"), &()).await.err().unwrap();
+        assert!(error.code == Code::NotValid && error.details.contains("limit"), "{error:?}");
+        let error = Segment::from_request_parts(&mut parts("/a/%ff"), &()).await.err().unwrap();
+        assert_eq!(error.code, Code::NotFound);
+    }
 }

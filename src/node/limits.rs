@@ -13,6 +13,8 @@ use super::tokens::TokenId;
 /// Failed authentications a second that one address may make in the long run, and at once.
 const DENIALS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const DENIALS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+/// Notifications taken at a time: a signature is checked over all of a body, so each is in memory first.
+const NOTIFICATIONS: usize = 16;
 /// Callers from which on those not seen of late are forgotten.
 const MANY_CALLERS: usize = 10_000;
 
@@ -21,6 +23,8 @@ pub(super) struct Limits {
     requests: DefaultKeyedRateLimiter<TokenId>,
     denials: DefaultKeyedRateLimiter<IpAddr>,
     pub uploads: Arc<Semaphore>,
+    /// Bodies of notifications that are in memory, of whoever sends them.
+    pub notifications: Semaphore,
 }
 
 impl Limits {
@@ -33,6 +37,7 @@ impl Limits {
             requests: RateLimiter::keyed(requests),
             denials: RateLimiter::keyed(Quota::per_second(DENIALS_PER_SECOND).allow_burst(DENIALS_AT_ONCE)),
             uploads: Arc::new(Semaphore::new(config.max_uploads)),
+            notifications: Semaphore::new(NOTIFICATIONS),
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::core::{Core, blocking};
-use super::envelope::{ApiError, Body, Code, Done, Faults, Meta, Segment};
+use super::envelope::{ApiError, Body, Code, Done, Faults, Meta, Segment, unexpected};
 use super::fetch::Credentials;
 use super::queue::{decode, each, encode};
 use super::secret::Secret;
@@ -98,14 +99,15 @@ pub struct Basic {
     pub password: String,
 }
 
-/// One provider, or several.
+/// What may be added, as the document tells it.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "a body is read by hand, so that an error names the field")]
 enum Providers {
-    /// Several.
-    Many(Vec<Provider>),
     /// One.
     One(Box<Provider>),
+    /// Several.
+    Many(Vec<Provider>),
 }
 
 /// A provider without its secrets.
@@ -118,7 +120,7 @@ pub struct ShownProvider {
     pub kind: String,
     /// `bearer`, or `basic` with the user's name.
     #[schema(value_type = Object)]
-    pub config: BTreeMap<String, serde_json::Value>,
+    pub config: BTreeMap<String, Value>,
 }
 
 /// The answer with the providers.
@@ -181,6 +183,12 @@ impl Provider {
     }
 }
 
+/// One provider, or a list of them.
+fn read(given: Value) -> std::result::Result<Vec<Provider>, ApiError> {
+    let given = if given.is_array() { given } else { Value::Array(vec![given]) };
+    serde_json::from_value(given).map_err(|error| unexpected(&error))
+}
+
 /// The credentials of a provider; none when there is no such provider.
 ///
 /// # Errors
@@ -236,11 +244,8 @@ async fn list(State(core): State<Arc<Core>>) -> std::result::Result<Json<Provide
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn add(State(core): State<Arc<Core>>, Body(given): Body<Providers>) -> std::result::Result<Json<Done>, ApiError> {
-    let given = match given {
-        Providers::Many(many) => many,
-        Providers::One(one) => vec![*one],
-    };
+async fn add(State(core): State<Arc<Core>>, Body(given): Body<Value>) -> std::result::Result<Json<Done>, ApiError> {
+    let given = read(given)?;
     given.iter().try_for_each(Provider::check)?;
     if core.volume.state_count(PROVIDERS).saturating_add(given.len() as u64) > MAX_PROVIDERS {
         return Err(ApiError::new(Code::NotValid, format!("there are at most {MAX_PROVIDERS} providers")));
@@ -300,6 +305,27 @@ mod tests {
             let shown = serde_json::to_string(&one.shown()).unwrap();
             assert!(!shown.contains("hush") && shown.contains("cdn"), "{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_provider_is_told() {
+        let one = || serde_json::json!({"name": "cdn", "type": "www", "config": {"bearer": "t"}});
+        for (given, count) in [(one(), 1), (serde_json::json!([one(), one()]), 2)] {
+            assert_eq!(read(given).ok().map(|read| read.len()), Some(count));
+        }
+        let told = |name: &str, value: Option<Value>| {
+            let mut wrong = one();
+            let fields = wrong.as_object_mut().unwrap();
+            match value {
+                Some(value) => drop(fields.insert(name.to_owned(), value)),
+                None => drop(fields.remove(name)),
+            }
+            read(serde_json::json!([wrong])).err().unwrap().fault()
+        };
+        let missing = told("name", None);
+        assert!(missing.code == 1008 && missing.details.contains("`name`"), "{missing:?}");
+        let unknown = told("kind", Some("www".into()));
+        assert!(unknown.code == 1009 && unknown.details.contains("`kind`"), "{unknown:?}");
     }
 
     #[test]

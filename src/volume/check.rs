@@ -110,7 +110,8 @@ impl Volume {
         let at = state.record.location.filter(|_| !state.removed)?;
         report.blobs += 1;
         let path = self.path_of_record(&state.record);
-        let name = || Some(format!("{} {}", self.own_id(ino), String::from_utf8_lossy(&path)));
+        let id = self.id_of_record(&state.record);
+        let name = || Some(format!("{id} {}", String::from_utf8_lossy(&path)));
         let problems = self.problems_of(&mut state, at);
         let blank = |fault: Fault, problem: String| Finding {
             blob: Some(at.blob.to_string()),

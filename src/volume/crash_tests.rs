@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::{InitOptions, NewNode, OpenMode, OpenOptions, Policy, RenameMode, Volume, XattrMode};
 use crate::crypto::{KeySource, make_key_file};
 use crate::error::Kind;
+use crate::format::journal::{JOURNAL_HEADER_LEN, RECORD_BODY_LEN, RECORD_LEN, Record};
 use crate::ids::Ino;
 use crate::store::StoreLock;
 
@@ -325,6 +326,89 @@ fn a_directory_that_lost_its_name_keeps_what_lies_in_it() {
     blob_file(image.path(), old).set_len(len).unwrap();
     let (_image, lost) = reopen(image);
     let found = lost.resolve(format!("lost+found/{old}_media/a").as_bytes()).unwrap();
+    assert_eq!(lost.getattr(found).unwrap().size, 700);
+}
+
+/// A volume in which an empty directory was just renamed over the directory `media`, when nothing was in it any more:
+/// `empty_it` has seen to that. Gives the directory that was replaced and the file `a` that had been in it.
+fn replaced_directory(empty_it: impl FnOnce(&Volume, Ino)) -> (TempDir, Arc<Volume>, Ino, Ino) {
+    let (dir, volume) = new_volume();
+    let old = volume.mkdir(Ino::ROOT, b"media", &NewNode { mode: 0o750, ..NODE }).unwrap().ino;
+    let (attr, file) = volume.create(old, b"a", &NODE, RW).unwrap();
+    volume.write(&file, 0, &[1; 700], false).unwrap();
+    volume.close(file);
+    volume.mkdir(Ino::ROOT, b"new", &NODE).unwrap();
+    volume.checkpoint().unwrap();
+    empty_it(&volume, old);
+    volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"media", RenameMode::Replace).unwrap();
+    (dir, volume, old, attr.ino)
+}
+
+/// The file `a` of the directory that lost its name is there, in that one.
+fn expect_kept(image: TempDir, old: Ino) {
+    let (_image, lost) = reopen(image);
+    let dir = lost.resolve(format!("lost+found/{old}_media").as_bytes()).unwrap();
+    assert_eq!((dir, lost.getattr(dir).unwrap().mode), (old, 0o750));
+    assert_eq!(lost.getattr(lost.lookup(dir, b"a").unwrap().ino).unwrap().size, 700);
+    assert!(lost.is_empty_dir(lost.lookup(Ino::ROOT, b"media").unwrap().ino).unwrap());
+    let status = lost.status().unwrap();
+    assert_eq!((status.media, status.used_bytes), (1, 700));
+    assert_eq!(lost.getattr(lost.lookup(Ino::ROOT, b"lost+found").unwrap().ino).unwrap().nlink, 3);
+}
+
+/// Takes the record of the newest journal away that says that `ino` was removed, as one that was never synced.
+fn lose_removal(image: &Path, ino: Ino) {
+    let newest = std::fs::read_dir(image.join("store")).unwrap().map(|e| e.unwrap().path());
+    let newest = newest.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("journal.")).max().unwrap();
+    let bytes = std::fs::read(&newest).unwrap();
+    let at = (JOURNAL_HEADER_LEN..bytes.len()).step_by(RECORD_LEN).find(|at| {
+        let record = Record::decode(&bytes[*at..at + RECORD_BODY_LEN]);
+        matches!(record, Ok(Record::Removed(removed, _)) if removed == ino)
+    });
+    let journal = File::options().write(true).open(newest).unwrap();
+    journal.write_all_at(&[0; RECORD_LEN], at.unwrap() as u64).unwrap();
+}
+
+#[test]
+fn what_lay_in_a_replaced_directory_is_found_when_its_removal_was_lost() {
+    let (dir, volume, old, removed) = replaced_directory(|volume, dir| volume.unlink(dir, b"a").unwrap());
+    for is_settled in [false, true] {
+        if is_settled {
+            let by = volume.lookup(Ino::ROOT, b"media").unwrap().ino;
+            assert!(volume.settle_victims(by).unwrap());
+        }
+        let image = image_of(&dir);
+        lose_removal(image.path(), removed);
+        expect_kept(image, old);
+    }
+}
+
+#[test]
+fn what_was_moved_out_of_a_replaced_directory_is_found_when_its_renaming_was_lost() {
+    let (dir, volume, old, moved) = replaced_directory(|volume, media| {
+        volume.rename(media, b"a", Ino::ROOT, b"b", RenameMode::Replace).unwrap();
+    });
+    let image = image_of(&dir);
+    let newest = volume.inode(moved).unwrap().state.read().record.location.unwrap();
+    blob_file(image.path(), moved).set_len(newest.offset).unwrap();
+    expect_kept(image, old);
+}
+
+#[test]
+fn what_lies_in_a_directory_whose_blob_is_missing_is_found() {
+    let (dir, volume) = new_volume();
+    let sub = volume.mkdir(Ino::ROOT, b"dir", &NODE).unwrap().ino;
+    let (_, file) = volume.create(sub, b"a", &NODE, RW).unwrap();
+    volume.write(&file, 0, &[1; 700], false).unwrap();
+    volume.close(file);
+    volume.checkpoint().unwrap();
+    volume.set_xattr(sub, b"user.one", b"1", XattrMode::Any).unwrap();
+    volume.drain().unwrap();
+    volume.index.flush().unwrap();
+    let image = image_of(&dir);
+    std::fs::remove_file(blob_path(image.path(), sub)).unwrap();
+    let lost = open(image.path());
+    let found = lost.resolve(format!("lost+found/{sub}/a").as_bytes()).unwrap();
     assert_eq!(lost.getattr(found).unwrap().size, 700);
 }
 

@@ -262,7 +262,17 @@ impl Volume {
     /// The media id of an inode: what its path or name says, else one of its own.
     pub(super) fn id_of(&self, ino: Ino) -> Result<MediaId> {
         let links = self.inode(ino)?.state.read().record.attrs.links.clone();
-        for link in &links {
+        self.id_by_links(ino, &links)
+    }
+
+    /// The media id of an inode whose state is locked; its own where the way to it cannot be read.
+    pub(super) fn id_of_record(&self, record: &Record) -> MediaId {
+        let ino = record.attrs.ino;
+        self.id_by_links(ino, &record.attrs.links).unwrap_or_else(|_| self.own_id(ino))
+    }
+
+    fn id_by_links(&self, ino: Ino, links: &[Link]) -> Result<MediaId> {
+        for link in links {
             if let Some(id) = MediaId::parse(&link.name) {
                 return Ok(id);
             }

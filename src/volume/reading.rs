@@ -91,7 +91,7 @@ impl Volume {
         if e.kind() != Kind::Damaged {
             return e;
         }
-        Error::new(Kind::Damaged, format!("medium {}: {e}", self.own_id(state.record.attrs.ino))).with_source(e)
+        Error::new(Kind::Damaged, format!("medium {}: {e}", self.id_of_record(&state.record))).with_source(e)
     }
 
     /// Reads with the state locked and no chunk on its way.

@@ -85,3 +85,26 @@ fn an_upload_that_does_not_fit_is_refused_before_its_first_byte() {
     volume.abandon(file);
     assert_eq!(volume.status().unwrap().used_bytes, 0);
 }
+
+#[test]
+fn a_damaged_medium_is_named_by_the_id_its_path_says() {
+    use std::os::unix::fs::FileExt;
+
+    let (dir, volume) = new_volume();
+    let mut at = Ino::ROOT;
+    for name in ["shared", "463e", "b7ec"] {
+        at = volume.mkdir(at, name.as_bytes(), &NODE).unwrap().ino;
+    }
+    let file = volume.begin_upload(Class::Uploads, &NODE).unwrap();
+    write_all(&volume, &file);
+    let ino = volume.publish_upload(file, at, b"ff4e4d9bb1101879cbd411b2").unwrap().ino;
+    super::crash_tests::blob_file(dir.path(), ino).write_all_at(&[0xaa; 8], 20_000).unwrap();
+    let id = "463eb7ec-ff4e-4d9b-b110-1879cbd411b2";
+    let file = volume.open_medium(ino).unwrap();
+    let error = volume.read(&file, 0, &mut [0; 65_536]).unwrap_err();
+    assert!(error.to_string().contains(id), "{error}");
+    volume.close(file);
+    let findings = volume.check(true, &mut |_, _| {}).unwrap().findings;
+    assert!(findings.iter().all(|finding| finding.medium.as_ref().unwrap().starts_with(id)), "{findings:?}");
+    assert!(!findings.is_empty());
+}

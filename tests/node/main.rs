@@ -5,7 +5,6 @@
 mod support;
 
 #[path = "../jobs/receiver.rs"]
-#[expect(dead_code, reason = "the tests of jobs use the rest")]
 mod receiver;
 #[path = "../standin/mod.rs"]
 mod standin;

@@ -228,7 +228,7 @@ pub struct TokenRevoke {
 
 /// `webhooks`
 #[derive(Args, Debug)]
-#[command(after_help = "Webhooks that were refused for 24 hours wait here; nothing of them is lost.\n\n\
+#[command(after_help = "Webhooks that were refused for 24 hours wait here, the newest 10,000 of them.\n\n\
 Example:\n  wamedia webhooks list /srv/whatsappMedia\n  wamedia webhooks replay /srv/whatsappMedia")]
 pub struct Webhooks {
     /// What to do.

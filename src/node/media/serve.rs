@@ -29,7 +29,8 @@ use crate::volume::Medium;
     params(
         ("id" = Uuid, Path, description = "The media id."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
-        ("If-Match" = Option<String>, Header, description = "Tags of what the client expects."),
+        ("If-Match" = Option<String>, Header, description = "Tags, one of which it must have."),
+        ("If-Range" = Option<String>, Header, description = "The tag that it must have for a range to be given."),
         ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has."),
         ("If-Range" = Option<String>, Header, description = "The tag of what the client has a part of."),
     ),
@@ -107,7 +108,7 @@ async fn answer(
         opened => opened?,
     };
     let tag = format!("\"{}\"", medium.sha256.clone().unwrap_or_default());
-    if !header(headers, &IF_MATCH).is_none_or(|expected| names_tag(expected, &tag)) {
+    if !header(headers, &IF_MATCH).is_none_or(|expected| names_strongly(expected, &tag)) {
         return Ok(StatusCode::PRECONDITION_FAILED.into_response());
     }
     if header(headers, &IF_NONE_MATCH).is_some_and(|known| names_tag(known, &tag)) {
@@ -150,6 +151,11 @@ fn header<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// Whether a list of tags has this one as a strong one, or is `*` (RFC 9110, 8.8.3.2).
+fn names_strongly(list: &str, tag: &str) -> bool {
+    list.split(',').map(str::trim).any(|one| one == "*" || one == tag)
+}
+
 /// Whether a list of tags has this one, weak or strong, or is `*`.
 fn names_tag(list: &str, tag: &str) -> bool {
     list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
@@ -176,6 +182,7 @@ mod tests {
             [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false), ("a", false)]
         {
             assert_eq!(names_tag(list, "\"a\""), expected, "{list}");
+            assert_eq!(names_strongly(list, "\"a\""), expected && !list.starts_with("W/"), "{list}");
         }
     }
 }

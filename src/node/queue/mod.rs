@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] gathers what changes together: facts in the state log, jobs that are added, jobs that are over. It is kept
 //! whole or not at all, so that "this job is done and that one follows" is never half true. What jobs are to do is read
-//! when they are done; memory holds some 100 bytes a job. Jobs that cannot be done are tried again, ever later, and at
+//! when they are done; memory holds 180 to 270 bytes a job. Jobs that cannot be done are tried again, ever later, and at
 //! last laid aside as dead letters, which can be listed and replayed.
 
 mod dead;

@@ -1,6 +1,7 @@
-//! Which job of a topic is next: kept in memory, some 100 bytes a job; what jobs are to do stays in the state log.
+//! Which job of a topic is next: kept in memory, 180 to 270 bytes a job (measured with half a million of them); what
+//! jobs are to do stays in the state log.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,10 +37,32 @@ struct Entry {
     hastened: Option<i64>,
 }
 
-#[derive(Default)]
+/// Most lanes have one job: that costs nothing more.
 struct Lane {
-    jobs: BTreeSet<JobId>,
+    first: JobId,
+    behind: BTreeSet<JobId>,
     is_busy: bool,
+}
+
+impl Lane {
+    fn add(&mut self, id: JobId) {
+        let behind = self.first.max(id);
+        self.first = self.first.min(id);
+        if behind != self.first {
+            self.behind.insert(behind);
+        }
+    }
+
+    /// Takes a job out; false when it was the only one.
+    fn remove(&mut self, id: JobId) -> bool {
+        if id != self.first {
+            self.behind.remove(&id);
+            return true;
+        }
+        let next = self.behind.pop_first();
+        self.first = next.unwrap_or(self.first);
+        next.is_some()
+    }
 }
 
 #[derive(Default)]
@@ -53,7 +76,7 @@ struct Group {
 /// The jobs of one topic.
 #[derive(Default)]
 pub(super) struct Shelf {
-    entries: BTreeMap<JobId, Entry>,
+    entries: HashMap<JobId, Entry>,
     lanes: HashMap<u64, Lane>,
     groups: HashMap<u64, Group>,
     running: usize,
@@ -77,7 +100,8 @@ impl Shelf {
         let entry = Entry { due: head.due, lane, group, is_running: false, hastened: None };
         let (lane, old_head) = (entry.lane, self.head_of(entry.lane));
         if lane != 0 {
-            self.lanes.entry(lane).or_default().jobs.insert(id);
+            let own = || Lane { first: id, behind: BTreeSet::new(), is_busy: false };
+            self.lanes.entry(lane).or_insert_with(own).add(id);
         }
         self.entries.insert(id, entry);
         // One that was added behind a later one goes before it, unless that is under way.
@@ -88,14 +112,14 @@ impl Shelf {
     }
 
     fn head_of(&self, lane: u64) -> Option<JobId> {
-        self.lanes.get(&lane)?.jobs.first().copied()
+        self.lanes.get(&lane).map(|lane| lane.first)
     }
 
     /// Whether nothing but its time keeps a job.
     fn is_free(&self, id: JobId) -> bool {
         let Some(entry) = self.entries.get(&id) else { return false };
         match self.lanes.get(&entry.lane) {
-            Some(lane) => lane.jobs.first() == Some(&id) && !lane.is_busy,
+            Some(lane) => lane.first == id && !lane.is_busy,
             None => !entry.is_running,
         }
     }
@@ -182,8 +206,8 @@ impl Shelf {
         self.stop(id);
         let Some(entry) = self.entries.remove(&id) else { return };
         if let Some(lane) = self.lanes.get_mut(&entry.lane) {
-            lane.jobs.remove(&id);
-            match lane.jobs.first().copied() {
+            let next = lane.remove(id).then_some(lane.first);
+            match next {
                 Some(next) => self.put_on(next),
                 None => drop(self.lanes.remove(&entry.lane)),
             }
@@ -205,26 +229,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn scratch_memory() {
-        let rss = || {
-            let t = std::fs::read_to_string("/proc/self/statm").unwrap();
-            t.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-        };
-        let before = rss();
-        let mut shelf = Shelf::default();
-        for n in 0..500_000u64 {
-            shelf.add(n, &head(&format!("lane {n}"), "", 0));
-        }
-        let after = rss();
-        let mut shelf2 = Shelf::default();
-        for n in 0..500_000u64 {
-            shelf2.add(n, &head(&format!("lane {}", n % 1000), "", 0));
-        }
-        println!("MEM {} {}", (after - before) / 500_000, (rss() - after) / 500_000);
-        assert!(shelf.len() == shelf2.len());
-    }
 
     const WIDE: Bounds = Bounds { at_once: 100, per_group: 100 };
 

@@ -202,15 +202,11 @@ async fn what_fails_too_often_is_laid_aside_and_can_be_replayed() {
     let bad = world.add("x", b"bad");
     let hopeless = world.add("x", b"hopeless");
     world.start(&worker);
-    for _ in 0..3 {
-        until(|| {
-            world.jobs.waiting(Topic::Webhook, 0, 1).unwrap()[0].1.due > world.jobs.now()
-                || worker.seen.lock().len() >= 3
-        })
-        .await;
+    until(|| {
         world.clock.advance(300);
-    }
-    until(|| world.jobs.count(Topic::Webhook) == 0).await;
+        world.jobs.count(Topic::Webhook) == 0
+    })
+    .await;
     assert_eq!(world.volume.state_get(99, b"given up").unwrap().unwrap(), b"never");
     let mut world = world.crash().await;
     let dead = world.jobs.dead(Topic::Webhook, 0, 10).unwrap();
@@ -259,4 +255,55 @@ async fn a_job_that_follows_is_there_when_the_one_before_is_over() {
     world.add("", b"panics");
     until(|| world.jobs.waiting(Topic::Webhook, 0, 9).unwrap().iter().any(|(_, head)| head.attempts == 1)).await;
     world.drain().await;
+}
+
+/// Takes its time.
+struct Slow(Arc<AtomicUsize>);
+
+impl Worker for Slow {
+    fn work(self: Arc<Self>, _: Job) -> BoxFuture<'static, Outcome> {
+        async move {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            Outcome::Done(Plan::new())
+        }
+        .boxed()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { at_once: 1, per_group: 1 }
+    }
+
+    fn delay(&self, _: u32) -> Duration {
+        Duration::ZERO
+    }
+
+    fn gives_up(&self, _: &Job, _: i64) -> bool {
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_what_is_under_way_ends_or_is_left_for_the_next_start() {
+    let world = World::new();
+    let begun = Arc::new(AtomicUsize::new(0));
+    for (drain, left) in [(Duration::from_secs(60), 1), (Duration::ZERO, 2)] {
+        world.add("", b"one");
+        world.add("", b"two");
+        let before = begun.load(Ordering::SeqCst);
+        let worker: Arc<dyn Worker> = Arc::new(Slow(Arc::clone(&begun)));
+        let jobs = Arc::new(Jobs::load(&world.volume).unwrap());
+        let task = tokio::spawn(run(Arc::clone(&jobs), Topic::Webhook, worker, drain, world.end.subscribe()));
+        until(|| begun.load(Ordering::SeqCst) > before).await;
+        world.end.send_replace(true);
+        task.await.unwrap();
+        world.end.send_replace(false);
+        assert_eq!(begun.load(Ordering::SeqCst), before + 1, "nothing more is begun");
+        assert_eq!(world.volume.state_count(JOB_HEADS), left);
+        for (id, _) in Jobs::load(&world.volume).unwrap().waiting(Topic::Webhook, 0, 9).unwrap() {
+            let mut plan = Plan::new();
+            plan.finish(Topic::Webhook, id);
+            world.jobs.commit(plan).unwrap();
+        }
+    }
 }

@@ -66,6 +66,7 @@ fn numbers() -> Array {
 
 /// Which dead webhooks are asked for.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub struct Page {

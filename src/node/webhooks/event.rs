@@ -13,7 +13,7 @@ use crate::error::{Kind, Result};
 use crate::node::core::{Core, blocking};
 use crate::node::downloads;
 use crate::node::messages;
-use crate::node::queue::{Bounds, Job, Outcome, Plan, Worker};
+use crate::node::queue::{Bounds, Job, Outcome, Plan, Topic, Worker};
 
 /// Things of a notification that are kept in one batch, so that it stays small.
 const STEP: usize = 50;
@@ -31,11 +31,16 @@ impl Events {
     }
 }
 
-fn take_apart(core: &Core, payload: &[u8]) -> Result<Outcome> {
-    let Ok(notification) = serde_json::from_slice::<Value>(payload) else {
+fn take_apart(core: &Core, job: &Job) -> Result<Outcome> {
+    let Ok(notification) = serde_json::from_slice::<Value>(&job.payload) else {
         return Ok(Outcome::Dead { why: "the notification is no JSON".to_owned(), plan: Plan::new() });
     };
-    for step in items(&notification).chunks(STEP) {
+    let items = items(&notification);
+    let mut steps = items.chunks(STEP).peekable();
+    if steps.peek().is_none() {
+        return Ok(Outcome::Done(Plan::new()));
+    }
+    while let Some(step) = steps.next() {
         let (mut plan, mut noted, now) = (Plan::new(), Vec::new(), core.jobs.now());
         for item in step {
             let id = match item {
@@ -50,10 +55,13 @@ fn take_apart(core: &Core, payload: &[u8]) -> Result<Outcome> {
             noted.extend((!id.is_empty()).then_some(id));
         }
         core.seen.forget(&mut plan, noted.len(), now);
+        if steps.peek().is_none() {
+            plan.finish(Topic::Event, job.id);
+        }
         core.jobs.commit(plan)?;
         core.seen.remember(&noted, now);
     }
-    Ok(Outcome::Done(Plan::new()))
+    Ok(Outcome::Kept)
 }
 
 fn pass_on(core: &Core, plan: &mut Plan, item: &Item) -> Result<()> {
@@ -102,7 +110,7 @@ impl Worker for Events {
     fn work(self: Arc<Self>, job: Job) -> BoxFuture<'static, Outcome> {
         async move {
             let core = Arc::clone(&self.0);
-            let done = blocking(move || take_apart(&core, &job.payload)).await;
+            let done = blocking(move || take_apart(&core, &job)).await;
             done.unwrap_or_else(|error| match error.kind() {
                 // Those behind it must not wait for what will never pass.
                 Kind::TooBig | Kind::Damaged => Outcome::Dead { why: error.to_string(), plan: Plan::new() },

@@ -41,6 +41,7 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 
 /// What a request for verification asks.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub struct Verification {
@@ -89,14 +90,15 @@ fn check(config: &NotificationConfig, name: &str, headers: &HeaderMap, body: &[u
 
 /// As [`check`]; who guesses is slowed down as one who guesses tokens is.
 fn believe(core: &Core, name: &str, request: &Request, body: &[u8]) -> Result<(), ApiError> {
-    check(&core.config.notifications, name, request.headers(), body).map_err(|error| {
-        match auth::refuse(core, request).status() {
-            StatusCode::TOO_MANY_REQUESTS => {
-                ApiError::new(Code::TooMany, "too many notifications that are not believed")
-            }
-            _ => error,
-        }
-    })
+    check(&core.config.notifications, name, request.headers(), body).map_err(|error| slow_down(core, request, error))
+}
+
+/// The error for who is not believed, or 429 for who was not too often.
+fn slow_down(core: &Core, request: &Request, error: ApiError) -> ApiError {
+    match auth::refuse(core, request).status() {
+        StatusCode::TOO_MANY_REQUESTS => ApiError::new(Code::TooMany, "too many notifications that are not believed"),
+        _ => error,
+    }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -122,17 +124,19 @@ fn is_path(config: &NotificationConfig, name: &str) -> bool {
         (status = 400, description = "A parameter twice, or one that is no text.", body = Faults),
         (status = 401, description = "The verify token is another.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
+        (status = 429, description = "Too many from this address that are not believed.", body = Faults),
     )
 )]
 async fn verify(
     State(core): State<Arc<Core>>,
     Segment(name): Segment,
     Asked(asked): Asked<Verification>,
+    request: Request,
 ) -> Result<Response, ApiError> {
     let config = &core.config.notifications;
     let token = config.verify_token.as_ref().filter(|_| is_path(config, &name)).ok_or_else(no_path)?;
     if asked.mode != "subscribe" || !is_same(token, &asked.verify_token) {
-        return Err(denied("the verify token is not the one that is configured"));
+        return Err(slow_down(&core, &request, denied("the verify token is not the one that is configured")));
     }
     Ok((StatusCode::OK, asked.challenge).into_response())
 }
@@ -150,6 +154,7 @@ async fn verify(
         (status = 400, description = "It is no JSON.", body = Faults),
         (status = 401, description = "It is not signed, or not by the app.", body = Faults),
         (status = 404, description = "No notifications are taken here.", body = Faults),
+        (status = 429, description = "Too many from this address that are not believed.", body = Faults),
         (status = 413, description = "It is too long.", body = Faults),
         (status = 429, description = "Too many that are not signed from this address.", body = Faults),
         (status = 503, description = "The volume takes no changes now.", body = Faults),
@@ -166,13 +171,19 @@ async fn take(State(core): State<Arc<Core>>, Segment(name): Segment, request: Re
         // Nothing of the body is read of who shows no token.
         believe(&core, &name, &request, b"")?;
     }
+    // Who is not let in now sends it again.
+    let Ok(_place) = core.limits.notifications.try_acquire() else {
+        return Err(ApiError::new(Code::Overloaded, "too many notifications at a time; send it again"));
+    };
     let (parts, body) = request.into_parts();
     let body = read_body(Request::from_parts(parts.clone(), body), MAX_NOTIFICATION).await?;
     believe(&core, &name, &Request::from_parts(parts, axum::body::Body::empty()), &body)?;
     if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
         return Err(ApiError::new(Code::NotValidRequest, "the notification is no JSON"));
     }
+    let own = Arc::clone(&core);
     let kept = blocking(move || {
+        let core = own;
         let mut plan = Plan::new();
         let job = NewJob { lane: LANE.to_owned(), payload: body.to_vec(), ..NewJob::default() };
         core.jobs.add(&mut plan, Topic::Event, job)?;

@@ -86,7 +86,7 @@ struct Recovery<'a> {
     durable_seq: u64,
     /// Changes of subdirectory counts, by parent; applied at the end.
     subdirs: HashMap<Ino, i64>,
-    /// Directories that entries name as their parent and that have not been seen.
+    /// Directories that entries may name as their parent and that have not been seen, or were taken out.
     missing: HashSet<Ino>,
     /// Inodes that entries name as their parent and that are no directories.
     no_directories: HashSet<Ino>,
@@ -189,7 +189,7 @@ impl<'a> Recovery<'a> {
         self.settle_nameless()?;
         let missing: Vec<Ino> = self.missing.drain().filter(|ino| *ino != Ino::ROOT).collect();
         for ino in missing {
-            if volume.read_record(ino)?.is_none() {
+            if volume.read_record(ino)?.is_none() && !volume.is_empty_dir(ino)? {
                 self.make_lost(ino)?;
             }
         }
@@ -271,7 +271,8 @@ impl<'a> Recovery<'a> {
             if let Some(record) = back.filter(|r| r.attrs.kind == FileKind::Directory) {
                 self.notes
                     .push(format!("directory {ino} is kept: its removal was not durable, and something lies in it"));
-                if self.volume.read_record(ino)?.is_none() {
+                let is_nameless = self.nameless.iter().any(|other| other.attrs.ino == ino);
+                if !is_nameless && self.volume.read_record(ino)?.is_none() {
                     self.put_in(record)?;
                 }
                 return Ok(());

@@ -10,8 +10,8 @@ use crate::volume::record::Record;
 const LOST_FOUND: &[u8] = b"lost+found";
 
 impl Recovery<'_> {
-    /// Settles the inodes whose names others have: a name may be free again by now; what the journal says is gone goes;
-    /// what is left had been renamed when its old name was given away, and the renaming was lost.
+    /// Settles the inodes whose names others have: a name may be free again by now; what the journal says is gone goes,
+    /// unless something lies in it; what is left had been renamed when its old name was given away, and the renaming was lost.
     pub(super) fn settle_nameless(&mut self) -> Result<()> {
         // Whoever comes to lost+found may take a name from one that has it there.
         while !self.nameless.is_empty() {
@@ -34,7 +34,10 @@ impl Recovery<'_> {
 
     fn settle_one(&mut self, record: Record) -> Result<()> {
         let ino = record.attrs.ino;
-        if self.journals.superseded.contains(&ino) || self.journals.removed.contains_key(&ino) {
+        let is_gone = self.journals.superseded.contains(&ino) || self.journals.removed.contains_key(&ino);
+        // A directory was empty when it went: what lies in it now was removed or moved out of it, and that was lost.
+        let is_full = record.attrs.kind == FileKind::Directory && !self.volume.is_empty_dir(ino)?;
+        if is_gone && !is_full {
             self.gone.extend(record.location.map(|at| at.blob));
             return Ok(());
         }

@@ -16,6 +16,7 @@ impl Recovery<'_> {
         if old.attrs.kind == FileKind::Directory {
             // It may be put in again, and what lies in it is still there then.
             *self.subdirs.entry(old.attrs.ino).or_default() += i64::from(old.subdirs);
+            self.missing.insert(old.attrs.ino);
         }
         self.volume.unindex_record(old);
     }

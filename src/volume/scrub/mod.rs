@@ -188,11 +188,12 @@ impl Volume {
     /// How scrubs are doing.
     #[must_use]
     pub fn scrub_status(&self) -> ScrubStatus {
-        let note = self.scrub_note();
+        // In this order: one that has ended has noted so before.
         let (is_running, rate) = {
             let wish = self.scrubbing.control.wish.lock();
             (wish.is_running, wish.rate.filter(|_| wish.is_running))
         };
+        let note = self.scrub_note();
         let schedule = *self.scrubbing.schedule.lock();
         let of_run = note.run.as_ref().map_or(0, |run| run.damaged);
         let damaged_media = of_run.max(note.damaged.len() as u64);

@@ -199,7 +199,7 @@ fn next_inode(volume: &Volume, after: u64) -> Result<Option<Ino>> {
 /// Notes that a medium is damaged, once for each, and logs it, without its name.
 fn note_damage(volume: &Volume, note: &mut Note, state: &State, chunk: Option<u64>, problem: String) {
     let inode = state.record.attrs.ino.0;
-    let id = volume.own_id(state.record.attrs.ino).to_string();
+    let id = volume.id_of_record(&state.record).to_string();
     tracing::warn!(medium = %id, ?chunk, "the scrub found damage: {problem}");
     if note.damaged.len() >= MAX_NAMED || note.damaged.iter().any(|damaged| damaged.inode == inode) {
         return;
