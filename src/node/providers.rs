@@ -43,22 +43,48 @@ pub struct Provider {
     #[schema(pattern = "^www$")]
     pub kind: String,
     /// Its credentials.
+    #[schema(value_type = ConfigForm)]
     pub config: ProviderConfig,
 }
 
 /// What a provider wants to see: one of both.
-#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[schema(min_properties = 1, max_properties = 1)]
 pub struct ProviderConfig {
     /// A bearer token, of at most 4096 bytes.
-    #[schema(nullable = false, pattern = "^[ -~]+$", min_length = 1, max_length = 4096)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<String>,
     /// A user's name and password.
-    #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<Basic>,
+}
+
+/// What a provider wants to see, as the document tells it.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it is in the document only")]
+enum ConfigForm {
+    Bearer(BearerForm),
+    Basic(BasicForm),
+}
+
+/// A bearer token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is in the document only")]
+struct BearerForm {
+    /// The token, of at most 4096 bytes.
+    #[schema(pattern = "^[ -~]+$", min_length = 1, max_length = 4096)]
+    bearer: String,
+}
+
+/// A name and a password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is in the document only")]
+struct BasicForm {
+    /// They.
+    basic: Basic,
 }
 
 /// A user's name and password.

@@ -16,15 +16,18 @@ const APPLICATION: &[u8] = b"application";
 /// The least and the most webhooks that may be under way at a time.
 const CONCURRENCY: std::ops::RangeInclusive<u32> = 1..=24;
 
+/// The longest delay between two tries of a webhook, in milliseconds: the day after which it is given up.
+const MAX_DELAY_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// `settings.application` of the WhatsApp Business API client, as far as it acts here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Application {
     /// By how much the delay between two tries of a webhook grows, in milliseconds.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub callback_backoff_delay_ms: u64,
     /// The longest delay, in milliseconds; no shorter than what it grows by.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub max_callback_backoff_delay_ms: u64,
     /// Which inbound media are fetched at once.
     pub media: MediaSettings,
@@ -109,10 +112,11 @@ impl Application {
         if !CONCURRENCY.contains(&self.webhooks.max_concurrent_requests) {
             return refuse("webhooks.max_concurrent_requests is 1 to 24".to_owned());
         }
-        if self.callback_backoff_delay_ms == 0 || self.max_callback_backoff_delay_ms < self.callback_backoff_delay_ms {
-            return refuse(
-                "callback_backoff_delay_ms is at least 1 and max_callback_backoff_delay_ms no less".to_owned(),
-            );
+        let (delay, longest) = (self.callback_backoff_delay_ms, self.max_callback_backoff_delay_ms);
+        if delay == 0 || longest < delay || longest > MAX_DELAY_MS {
+            return refuse(format!(
+                "callback_backoff_delay_ms is at least 1, max_callback_backoff_delay_ms no less and at most {MAX_DELAY_MS}"
+            ));
         }
         let url = &self.webhooks.url;
         if !url.is_empty() {
@@ -234,6 +238,7 @@ mod tests {
         assert!(with(|a| a.webhooks.url = "nonsense".into()).contains("webhooks.url"));
         assert!(with(|a| a.webhooks.max_concurrent_requests = 0).contains("max_concurrent_requests"));
         assert!(with(|a| a.media.auto_download = vec!["pictures".into()]).contains("pictures"));
+        assert!(with(|a| a.max_callback_backoff_delay_ms = 86_400_001).contains("max_callback_backoff_delay_ms"));
         assert!(with(|a| a.callback_backoff_delay_ms = 0).contains("callback_backoff_delay_ms"));
     }
 }

@@ -2,12 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
 const [base, token, number, path, packages] = process.argv.slice(2);
 // The package lies beside the suites and not beside this file.
-const entry = createRequire(`${packages}/package.json`).resolve("@great-detail/whatsapp");
+const entry = `${packages}/node_modules/@great-detail/whatsapp/dist/index.js`;
 const { Client } = await import(pathToFileURL(entry));
 
 const content = await readFile(path);
@@ -15,7 +14,8 @@ const at = base.lastIndexOf("/");
 const client = (shown) =>
   new Client({
     baseUrl: base.slice(0, at),
-    graphVersion: base.slice(at + 1),
+    // Without the slash its HTTP client would put the paths in the place of the version.
+    graphVersion: `${base.slice(at + 1)}/`,
     request: { headers: { Authorization: `Bearer ${shown}` }, retry: 0 },
   });
 

@@ -136,3 +136,59 @@ fn who_shows_no_token_is_refused_before_the_body_is_read() {
     assert_eq!(fault_of(wrong).0, StatusCode::METHOD_NOT_ALLOWED);
     served.mounted.unmount();
 }
+
+#[test]
+fn every_operation_refuses_who_has_no_token_and_every_admins_operation_a_user() {
+    if !can_mount("every_operation_refuses_who_has_no_token_and_every_admins_operation_a_user") {
+        return;
+    }
+    let served = Served::start(&[], &[]);
+    let document: Value = served.client.get(format!("{}/openapi.json", served.base)).send().unwrap().json().unwrap();
+    let (mut guarded, mut admins) = (0, 0);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{id}", "463eb7ec-ff4e-4d9b-b110-1879cbd411b2").replace("{name}", "x");
+        for (method, operation) in operations.as_object().unwrap() {
+            if operation["security"].is_null() {
+                continue;
+            }
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let ask = || served.client.request(method.clone(), format!("{}{path}", served.base));
+            // Who asks too often without a token is told so, and may ask again after a second.
+            let answer = loop {
+                let answer = ask().send().unwrap();
+                if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                    break answer;
+                }
+                assert_eq!(answer.headers()["retry-after"], "1");
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            };
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
+            guarded += 1;
+            if operation["responses"].get("403").is_some() {
+                let answer = ask().bearer_auth(&served.token).send().unwrap();
+                assert_eq!(fault_of(answer).0, StatusCode::FORBIDDEN, "{method} {path}");
+                admins += 1;
+            }
+        }
+    }
+    assert!(guarded > admins && admins > 5, "{guarded} guarded operations, {admins} of admins");
+    served.mounted.unmount();
+}
+
+#[test]
+fn what_makes_no_sense_in_a_path_or_a_query_is_told_as_every_error() {
+    if !can_mount("what_makes_no_sense_in_a_path_or_a_query_is_told_as_every_error") {
+        return;
+    }
+    let place = Place::with_volume(&[]);
+    let admin = make_token(&place, "admin", "ops");
+    let served = Served::again(place, admin, &[]);
+    let provider = "/v1/settings/application/media/providers/%FF";
+    assert_eq!(fault_of(served.ask(Method::DELETE, provider).send().unwrap()).0, StatusCode::NOT_FOUND);
+    assert_eq!(fault_of(served.get("/v1/media/%FF/download")).0, StatusCode::NOT_FOUND);
+    assert_eq!(fault_of(served.get("/webhooks/%FF")).0, StatusCode::NOT_FOUND);
+    let (status, code, details) = fault_of(served.get("/v1/webhooks/dead?limit=many"));
+    assert_eq!((status, code), (StatusCode::BAD_REQUEST, 1009), "{details}");
+    assert!(details.contains("limit"), "{details}");
+    served.mounted.unmount();
+}

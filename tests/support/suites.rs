@@ -54,7 +54,7 @@ fn installed(test: &str, name: &str, list: &str) -> Option<PathBuf> {
     let found = places.iter().map(|place| place.join(name));
     let found = found.into_iter().find(|dir| std::fs::read(dir.join(list)).is_ok_and(|list| list == wanted));
     if found.is_none() {
-        machine::skip(test, &format!("what tests/suites/{list} names is not installed; mend: .ci/run suites"));
+        machine::skip(test, &format!("what tests/suites/{list} names is not installed; mend: .ci/run installs it"));
     }
     found
 }

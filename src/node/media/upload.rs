@@ -46,14 +46,10 @@ pub struct Uploaded {
     path = "/v1/media",
     operation_id = "upload_medium",
     tag = "media",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream",
         description = "The bytes of the medium; `Content-Type` is its type."),
     responses(
-        (status = 201, description = "Stored (200 when the node is configured so).", body = Uploaded, links(
-            ("get" = (operation_id = "get_medium", parameters(("id" = "$response.body#/media/0/id")))),
-            ("head" = (operation_id = "head_medium", parameters(("id" = "$response.body#/media/0/id")))),
-            ("remove" = (operation_id = "remove_medium", parameters(("id" = "$response.body#/media/0/id")))),
-        )),
+        (status = 201, description = "Stored (200 when the node is configured so).", body = Uploaded),
         (status = 400, description = "Strict: WhatsApp would refuse it; or the body is not whole.", body = Faults),
         (status = 408, description = "Nothing more of the body came for too long.", body = Faults),
         (status = 413, description = "Larger than any upload may be.", body = Faults),

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,16 +54,27 @@ impl From<DeadLetter> for DeadWebhook {
     }
 }
 
+/// A number as the document tells it: any that fits into 64 bits, not what fits with a sign.
+fn number() -> Object {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
+}
+
+fn numbers() -> Array {
+    let types = SchemaType::from_iter([Type::Array, Type::Null]);
+    ArrayBuilder::new().schema_type(types).items(number()).description(Some("Their numbers; without it: all.")).build()
+}
+
 /// Which dead webhooks are asked for.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
     /// Only those behind the one with this number.
-    #[param(maximum = 9_223_372_036_854_775_807_u64)]
+    #[param(schema_with = number)]
     pub after: JobId,
     /// At most so many, and no more than 100.
-    #[param(maximum = 9_223_372_036_854_775_807_u64, nullable = false)]
+    #[param(schema_with = number)]
     pub limit: Option<usize>,
 }
 
@@ -80,6 +92,7 @@ pub struct DeadWebhooks {
 #[serde(default, deny_unknown_fields)]
 pub struct Replay {
     /// Their numbers; without it: all.
+    #[schema(schema_with = numbers)]
     pub ids: Option<Vec<JobId>>,
 }
 

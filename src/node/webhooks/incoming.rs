@@ -43,6 +43,7 @@ pub fn router() -> OpenApiRouter<Arc<Core>> {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct Verification {
     /// `subscribe`.
     #[serde(rename = "hub.mode")]
