@@ -188,11 +188,11 @@ impl Volume {
     /// How scrubs are doing.
     #[must_use]
     pub fn scrub_status(&self) -> ScrubStatus {
+        // In this order: one that has ended has noted so before.
         let (is_running, rate) = {
             let wish = self.scrubbing.control.wish.lock();
             (wish.is_running, wish.rate.filter(|_| wish.is_running))
         };
-        // After that: of one that is over it has the outcome.
         let note = self.scrub_note();
         let schedule = *self.scrubbing.schedule.lock();
         let of_run = note.run.as_ref().map_or(0, |run| run.damaged);
