@@ -57,6 +57,10 @@ const FLOOR_BYTES: u64 = 4 * SEGMENT_BYTES as u64;
 /// How many times, 10 ms apart, a file lock is tried that sled's threads let go of a little after it was closed.
 const LOCK_TRIES: u32 = 100;
 
+/// The same for a tree that was closed here just now, which nobody else can have: a nudge has it for as long as the disk keeps
+/// it waiting.
+const LOCK_TRIES_AGAIN: u32 = 3000;
+
 /// One open sled tree.
 pub(super) struct Disk {
     dir: PathBuf,
@@ -119,14 +123,14 @@ fn nudged(db: &sled::Db) -> sled::Result<usize> {
     flushed
 }
 
-/// Starts sled in `dir`.
-fn start(dir: &Path, cache_bytes: u64) -> Result<sled::Db> {
+/// Starts sled in `dir`; tries `tries` times to lock it.
+fn start(dir: &Path, cache_bytes: u64, tries: u32) -> Result<sled::Db> {
     let config = sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes.max(4096))
         .segment_size(SEGMENT_BYTES)
         .flush_every_ms(None);
-    for _ in 1..LOCK_TRIES {
+    for _ in 1..tries {
         match fence("open the index", || config.open()) {
             Err(e) if e.kind() == Kind::Locked => sleep(Duration::from_millis(10)),
             result => return result,
@@ -165,7 +169,7 @@ impl Disk {
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Disk> {
         let path = dir.join("db");
         files::read_ahead(&path, READ_AHEAD);
-        let db = start(dir, cache_bytes)?;
+        let db = start(dir, cache_bytes, LOCK_TRIES)?;
         let data = own_file::open(&path, File::options().read(true)).map_err(|e| Error::io(path.display(), e))?;
         Ok(Disk {
             dir: dir.to_owned(),
@@ -286,7 +290,8 @@ impl Base for Disk {
             return Ok(Settled::NoRoom);
         }
         let mut db = self.db.write();
-        let again = db.take().map_or(Ok(()), shut).and_then(|()| start(&self.dir, self.cache_bytes));
+        let again = || start(&self.dir, self.cache_bytes, LOCK_TRIES_AGAIN);
+        let again = db.take().map_or(Ok(()), shut).and_then(|()| again());
         *db = Some(again.map_err(|e| self.fail(e))?);
         Ok(Settled::Reopened)
     }
@@ -315,5 +320,25 @@ impl Drop for Disk {
             // Nobody is left to tell, and the next open checks everything.
             let _ = shut(db);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_settled_when_a_thread_keeps_its_tree_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(&dir.path().join("tree"), 1 << 20).unwrap();
+        disk.write(Changes::from([(b"a".to_vec(), Some(b"b".to_vec()))])).unwrap();
+        let kept = disk.db.read().clone();
+        let keeper = std::thread::spawn(move || {
+            sleep(Duration::from_secs(3));
+            drop(kept);
+        });
+        assert!(matches!(disk.settle(), Ok(Settled::Reopened)));
+        assert_eq!(disk.page(b"a").unwrap().unwrap(), b"b");
+        keeper.join().unwrap();
     }
 }
