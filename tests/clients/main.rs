@@ -66,7 +66,7 @@ fn assert_speaks_cloud_api(program: &Path, script: &str, name: &str, more: &[&st
     assert_eq!((seen.uploads.len(), seen.downloads, seen.denied), (1, 1, 1), "{seen:?}");
     let upload = &seen.uploads[0];
     assert_eq!(upload.sha256[..], Sha256::digest(fs::read(photo).unwrap())[..]);
-    assert_eq!(seen.deleted, [upload.id.clone()]);
+    assert_eq!(seen.deleted, std::slice::from_ref(&upload.id));
     let [(_, message)] = &seen.messages[..] else { panic!("one message: {:?}", seen.messages) };
     assert_eq!(message["image"], json!({"id": upload.id, "caption": format!("from {name}")}));
 }
