@@ -11,7 +11,8 @@ of every cell one download is compared byte by byte.
     nginx        PUT and GET over a directory (ngx_http_dav_module); nginx never syncs
     nginx+fsync  the same, and the client syncs file and directory before it counts the upload as done
 
-Then the peak of the daemon's memory with 200 uploads of 16 MiB at a time. Python 3.11 standard library, Debian's nginx.
+Beside the speed stands the processor time of the server, which depends less on what else the machine does. Then the
+peak of the daemon's memory with 200 uploads of 16 MiB at a time. Python 3.11 standard library, Debian's nginx.
 """
 import argparse
 import hashlib
@@ -35,6 +36,8 @@ CONNECTIONS = (1, 8)
 REQUESTS = {"100 KiB": 800, "5 MiB": 64, "64 MiB": 8}
 CROWD, CROWD_BYTES = 200, 16 * MIB
 PATIENCE = 30
+# ext4 without a journal looks in vain for an inode that was not removed within the last 35 s.
+SETTLE = 40
 
 NGINX = """
 daemon off;
@@ -120,10 +123,33 @@ class Connection:
         return status, int(headers.get("content-length", 0)), kept
 
 
-class Node:
+def processor_time(pid):
+    """Seconds of processor time that a process and its children have used."""
+    total = 0
+    for one in [pid, *map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+        fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+class Target:
+    def __init__(self):
+        self.made = []
+
+    def clear(self):
+        connection = Connection(self.port)
+        for path in self.made:
+            status, *_ = connection.ask("DELETE", path, self.headers)
+            if status not in (200, 204):
+                sys.exit(f"removal: {status}")
+        self.made = []
+
+
+class Node(Target):
     name = "node"
 
     def __init__(self, wamedia, where):
+        super().__init__()
         self.dir, self.port = where, free_port()
         store, self.mnt, key = where / "store", where / "mnt", where / "key"
         self.mnt.mkdir(parents=True)
@@ -152,9 +178,6 @@ class Node:
             sys.exit(f"upload: {status} {answer!r}")
         return "/v1/media/" + json.loads(bytes(answer))["media"][0]["id"]
 
-    def remove(self, connection, path):
-        connection.ask("DELETE", path, self.headers)
-
     def peak(self, reset=False):
         """The daemon's peak of resident memory in bytes, since the last reset."""
         proc = pathlib.Path(f"/proc/{self.daemon.pid}")
@@ -168,11 +191,11 @@ class Node:
         self.daemon.wait(PATIENCE)
 
 
-class Nginx:
-    name = "nginx"
+class Nginx(Target):
     headers = {}
 
     def __init__(self, where, with_sync):
+        super().__init__()
         self.dir, self.port, self.with_sync = where, free_port(), with_sync
         self.name = "nginx+fsync" if with_sync else "nginx"
         (where / "files").mkdir(parents=True)
@@ -197,9 +220,6 @@ class Nginx:
                 os.fsync(file)
                 os.close(file)
         return f"/{name}"
-
-    def remove(self, connection, path):
-        connection.ask("DELETE", path, {})
 
     def end(self):
         self.daemon.send_signal(signal.SIGQUIT)
@@ -250,7 +270,8 @@ def in_processes(count, work):
 
 
 def cell(target, size, connections, prefix):
-    """Uploads, then downloads; MB/s of both."""
+    """Uploads, then downloads; of both MB/s, and the server's processor time in seconds per GB."""
+    spent = [processor_time(target.daemon.pid)]
     body, each = os.urandom(SIZES[size]), max(1, REQUESTS[size] // connections)
 
     def upload(nth):
@@ -258,6 +279,7 @@ def cell(target, size, connections, prefix):
         return lambda: [target.put(connection, f"{prefix}-{nth}-{i}", body) for i in range(each)]
 
     up, told = in_processes(connections, upload)
+    spent.append(processor_time(target.daemon.pid))
 
     def download(nth):
         connection = Connection(target.port)
@@ -270,14 +292,15 @@ def cell(target, size, connections, prefix):
         return do
 
     down, _ = in_processes(connections, download)
+    spent.append(processor_time(target.daemon.pid))
     connection = Connection(target.port)
     _, _, got = connection.ask("GET", told[-1][-1], target.headers, keep=True)
     if hashlib.sha256(got).digest() != hashlib.sha256(body).digest():
         sys.exit("the bytes are not those that were uploaded")
-    for path in (path for paths in told for path in paths):
-        target.remove(connection, path)
+    target.made += [path for paths in told for path in paths]
     amount = len(body) * each * connections / 1e6
-    return {"up": amount / up, "down": amount / down}
+    costs = [(after - before) / amount * 1000 for before, after in zip(spent, spent[1:])]
+    return {"up": (amount / up, costs[0]), "down": (amount / down, costs[1])}
 
 
 def crowd(node):
@@ -303,9 +326,8 @@ def crowd(node):
         sys.exit(f"{len(failures)} of {CROWD} uploads failed: {failures[0]}")
     seconds = time.monotonic() - begun
     peak = node.peak()
-    connection = Connection(node.port)
-    for path in paths:
-        node.remove(connection, path)
+    node.made += paths
+    node.clear()
     return {"before": before, "peak": peak, "seconds": seconds}
 
 
@@ -335,16 +357,21 @@ def main():
                         got = cell(target, size, connections, f"r{number}-{size.replace(' ', '')}-{connections}")
                         for way, value in got.items():
                             figures.setdefault((way, size, connections), {}).setdefault(target.name, []).append(value)
+            for target in started:
+                target.clear()
+            time.sleep(SETTLE)
         print(f"load before each round: {' '.join(f'{one:.1f}' for one in load)}\n")
-        print("| what | size | connections | node MB/s | nginx MB/s | nginx+fsync MB/s | x nginx | x nginx+fsync |")
-        print("|---|---:|---:|---:|---:|---:|---:|---:|")
+        print("| what | size | connections | node MB/s | nginx MB/s | nginx+fsync MB/s | x nginx | x nginx+fsync |"
+              " node s/GB | nginx s/GB |")
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for (way, size, connections), by in figures.items():
-            middle = {name: statistics.median(values) for name, values in by.items()}
-            ratio = lambda other: statistics.median(a / b for a, b in zip(by["node"], by[other]))
-            synced = way == "up"
-            print(f"| {way} | {size} | {connections} | {middle['node']:.0f} | {middle['nginx']:.0f} |"
-                  f" {format(middle['nginx+fsync'], '.0f') if synced else '-'} | {ratio('nginx'):.2f} |"
-                  f" {format(ratio('nginx+fsync'), '.2f') if synced else '-'} |")
+            speed = {name: statistics.median(rate for rate, _ in values) for name, values in by.items()}
+            cost = {name: statistics.median(cost for _, cost in values) for name, values in by.items()}
+            ratio = {name: statistics.median(a / b for (a, _), (b, _) in zip(by["node"], by[name])) for name in by}
+            is_up = way == "up"
+            print(f"| {way} | {size} | {connections} | {speed['node']:.0f} | {speed['nginx']:.0f} |"
+                  f" {format(speed['nginx+fsync'], '.0f') if is_up else '-'} | {ratio['nginx']:.2f} |"
+                  f" {format(ratio['nginx+fsync'], '.2f') if is_up else '-'} | {cost['node']:.2f} | {cost['nginx']:.2f} |")
         result = {"load": load, "figures": [[*key, by] for key, by in figures.items()]}
         if not args.no_crowd:
             result["crowd"] = got = crowd(started[0])

@@ -16,19 +16,16 @@ use utoipa_axum::routes;
 
 use super::core::Core;
 use super::envelope::{ApiError, Done, Meta};
-use crate::ids::{Ino, MediaId};
+use crate::ids::MediaId;
 
 /// The routes of media.
 pub fn router() -> OpenApiRouter<Arc<Core>> {
     OpenApiRouter::new().routes(routes!(upload::upload)).routes(routes!(serve::get, serve::head, remove))
 }
 
-/// The medium with the id at the end of a path; none for one that is unknown or no id at all.
-async fn find(core: &Core, uri: &Uri) -> Result<Option<(MediaId, Ino)>, ApiError> {
-    let id = uri.path().rsplit('/').next().unwrap_or_default();
-    let Some(id) = MediaId::parse(id.as_bytes()) else { return Ok(None) };
-    let found = core.ask(move |volume| volume.find(&id)).await?;
-    Ok(found.map(|ino| (id, ino)))
+/// The media id at the end of a path, if it is one.
+fn id_of(uri: &Uri) -> Option<MediaId> {
+    MediaId::parse(uri.path().rsplit('/').next().unwrap_or_default().as_bytes())
 }
 
 /// The answer for a medium that is not there: no body, as the published protocol has it.
@@ -50,10 +47,16 @@ fn unknown() -> Response {
     security(("bearer" = []), ("d360" = []))
 )]
 async fn remove(State(core): State<Arc<Core>>, uri: Uri) -> Result<Response, ApiError> {
-    let Some((id, ino)) = find(&core, &uri).await? else { return Ok(unknown()) };
-    match core.ask(move |volume| volume.remove(ino)).await {
+    let Some(id) = id_of(&uri) else { return Ok(unknown()) };
+    let removed = core.ask(move |volume| match volume.find(&id)? {
+        Some(ino) => volume.remove(ino).map(|_| true),
+        None => Ok(false),
+    });
+    match removed.await {
+        Ok(true) => {}
+        Ok(false) => return Ok(unknown()),
         Err(error) if error.kind() == crate::error::Kind::NotFound => return Ok(unknown()),
-        removed => removed?,
+        Err(error) => return Err(error.into()),
     }
     tracing::info!(%id, "medium removed through the API");
     Ok((StatusCode::OK, Json(Done { meta: Meta::new() })).into_response())

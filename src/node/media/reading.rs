@@ -21,6 +21,14 @@ pub struct Open {
     file: Option<OpenFile>,
 }
 
+/// The bytes of a medium.
+pub enum Content {
+    /// Read already, all of them.
+    Read(Bytes),
+    /// To be read.
+    Open(Open),
+}
+
 impl Open {
     /// Opens a medium, which counts as a use of it.
     ///
@@ -41,6 +49,22 @@ impl Open {
         Ok(Bytes::from(buf))
     }
 
+    /// Reads a medium of at most one piece to its end and closes it, which costs less than one wait for another thread. A
+    /// longer one stays open.
+    ///
+    /// # Errors
+    /// Those of the volume; `Io` when it was cut short since `len` was asked for.
+    pub fn content(mut self, len: u64) -> Result<Content> {
+        if len > PIECE {
+            return Ok(Content::Open(self));
+        }
+        let read = self.read(0, len).inspect_err(|error| tracing::error!(%error, "a medium cannot be read"));
+        if let Some(file) = self.file.take() {
+            self.volume.close(file);
+        }
+        read.map(Content::Read)
+    }
+
     /// The bytes from `first` to before `end`.
     pub fn pieces(self, first: u64, end: u64) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let open = Arc::new(self);
@@ -58,8 +82,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let (volume, file) = (Arc::clone(&self.volume), self.file.take());
-        let close = move || file.into_iter().for_each(|file| volume.close(file));
+        let Some(file) = self.file.take() else { return };
+        let volume = Arc::clone(&self.volume);
+        let close = move || volume.close(file);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(close)),
             Err(_) => close(),

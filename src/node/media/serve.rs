@@ -8,15 +8,15 @@ use axum::http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
     RANGE,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 
 use super::super::core::Core;
 use super::super::envelope::ApiError;
 use super::range::{Wanted, wanted};
-use super::reading::Open;
-use super::{find, unknown};
+use super::reading::{Content, Open};
+use super::{id_of, unknown};
 use crate::error::Kind;
 use crate::volume::Medium;
 
@@ -32,7 +32,6 @@ use crate::volume::Medium;
         ("If-Match" = Option<String>, Header, description = "Tags, one of which it must have."),
         ("If-Range" = Option<String>, Header, description = "The tag that it must have for a range to be given."),
         ("If-None-Match" = Option<String>, Header, description = "Tags of what the client has."),
-        ("If-Range" = Option<String>, Header, description = "The tag of what the client has a part of."),
     ),
     responses(
         (status = 200, description = "The bytes, with their type.", body = Vec<u8>, content_type = "*/*", headers(
@@ -88,24 +87,32 @@ pub async fn head(
     answer(&core, &uri, &headers, false).await
 }
 
+/// The headers on which it depends what is given.
+const CONDITIONS: [HeaderName; 4] = [IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE];
+
 async fn answer(
     core: &Core,
     uri: &Uri,
     headers: &HeaderMap,
     with_bytes: bool,
 ) -> std::result::Result<Response, ApiError> {
-    let Some((_, ino)) = find(core, uri).await? else { return Ok(unknown()) };
+    let Some(id) = id_of(uri) else { return Ok(unknown()) };
+    let is_plain = with_bytes && CONDITIONS.iter().all(|name| !headers.contains_key(name));
     let opened = core
         .ask(move |volume| {
+            let Some(ino) = volume.find(&id)? else { return Ok(None) };
             let open = Open::new(volume, ino)?;
             // The digest is what the answer is tagged with: computed now if it never was.
             let medium = volume.medium(ino, true)?;
-            Ok((open, medium))
+            let content = if is_plain { open.content(medium.size)? } else { Content::Open(open) };
+            Ok(Some((content, medium)))
         })
         .await;
-    let (open, medium) = match opened {
+    let (content, medium) = match opened {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Ok(unknown()),
         Err(error) if error.kind() == Kind::NotFound => return Ok(unknown()),
-        opened => opened?,
+        Err(error) => return Err(error.into()),
     };
     let tag = format!("\"{}\"", medium.sha256.clone().unwrap_or_default());
     if !header(headers, &IF_MATCH).is_none_or(|expected| names_strongly(expected, &tag)) {
@@ -125,12 +132,15 @@ async fn answer(
         Wanted::All => (StatusCode::OK, 0, medium.size),
     };
     let given = core.metrics.given.clone();
-    let body = if with_bytes {
-        Body::from_stream(open.pieces(first, last).inspect_ok(move |piece| {
+    let body = match content {
+        Content::Read(bytes) => {
+            given.inc_by(bytes.len() as u64);
+            Body::from(bytes)
+        }
+        Content::Open(open) if with_bytes => Body::from_stream(open.pieces(first, last).inspect_ok(move |piece| {
             given.inc_by(piece.len() as u64);
-        }))
-    } else {
-        Body::empty()
+        })),
+        Content::Open(_) => Body::empty(),
     };
     let mut response = (status, body).into_response();
     let answered = response.headers_mut();
@@ -147,7 +157,7 @@ async fn answer(
     Ok(response)
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&'a str> {
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
