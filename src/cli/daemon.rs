@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::log::Log;
 use super::node::{self, Door, Prepared};
 use super::process::{self, Ready, Side, stderr_is_file};
+use super::supervisor::Supervisor;
 use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socket};
 use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
@@ -156,6 +157,8 @@ struct Running {
     node: Option<node::Running>,
     stops: mpsc::Receiver<Stop>,
     end: watch::Sender<bool>,
+    supervisor: Supervisor,
+    is_read_only: bool,
     server: tokio::task::JoinHandle<Result<()>>,
 }
 
@@ -188,10 +191,13 @@ fn begin(
     let answers = VolumeService::new(Arc::clone(volume)).with_node(door).read_only(service.is_read_only());
     let server = Server::new(hello(&service, volume), Arc::new(answers), stop_sender);
     let server = runtime.spawn(server.run(listener, ended));
+    let (answers_sender, answers) = oneshot::channel();
+    let answering = answering(&service, ready, log.clone(), answers_sender);
+    let watched = mounted.as_ref().map(|mounted| (mounted.path().to_owned(), mounted.observer()));
     let mount = match (mounted, &service.mount) {
         (Some(mounted), Some(at)) => {
             let unmounter = mounted.unmounter();
-            match start_session(mounted, volume, at, answering(&service, ready, log.clone())) {
+            match start_session(mounted, volume, at, answering) {
                 Ok(session) => Some(Mount { unmounter, session }),
                 Err(error) => {
                     remove_socket(&service);
@@ -200,12 +206,14 @@ fn begin(
             }
         }
         _ => {
-            answering(&service, ready, log.clone())();
+            answering();
             None
         }
     };
     let node = node.map(|node| node.start(runtime));
-    Ok(Running { mount, node, stops, end, server })
+    let _within = runtime.enter();
+    let supervisor = Supervisor::start(volume, watched, answers);
+    Ok(Running { mount, node, stops, end, supervisor, is_read_only: service.is_read_only(), server })
 }
 
 fn remove_socket(service: &Service) {
@@ -243,7 +251,12 @@ fn start_session(
 }
 
 /// What happens when the mount answers.
-fn answering(service: &Service, ready: Ready, log: Log) -> impl FnOnce() + Send + 'static {
+fn answering(
+    service: &Service,
+    ready: Ready,
+    log: Log,
+    answers: oneshot::Sender<()>,
+) -> impl FnOnce() + Send + 'static {
     let log_file = service.log_file.clone();
     move || {
         if ready.is_background() && log_file.is_none() {
@@ -256,10 +269,12 @@ fn answering(service: &Service, ready: Ready, log: Log) -> impl FnOnce() + Send 
             }
         }
         ready.tell();
+        // Nobody listens when the daemon has failed meanwhile.
+        let _ = answers.send(());
     }
 }
 
-/// The signals that end a daemon, and the one that does nothing.
+/// The signals that end a daemon, and the one that has it read its policy again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -276,16 +291,20 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to end.
-    async fn next_end(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => info!("SIGHUP: nothing to do"),
-            }
+    /// Waits for the next one.
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End("SIGTERM"),
+            _ = self.interrupt.recv() => Wish::End("SIGINT"),
+            _ = self.hangup.recv() => Wish::Reload,
         }
     }
+}
+
+/// What a signal asks for.
+enum Wish {
+    End(&'static str),
+    Reload,
 }
 
 /// Why a daemon ends.
@@ -301,6 +320,7 @@ enum Ending {
 impl Running {
     async fn until_end(mut self, mut signals: Signals, volume: &Arc<Volume>, store: &std::path::Path) -> Result<()> {
         let ending = self.wait(&mut signals).await;
+        self.supervisor.stop();
         let (outcome, asked) = match ending {
             Ending::Session(outcome) => {
                 info!(?outcome, "the mount has ended");
@@ -348,7 +368,11 @@ impl Running {
             };
             tokio::select! {
                 ended = session => return Ending::Session(ended),
-                name = signals.next_end() => return Ending::Signal(name),
+                wish = signals.next() => match wish {
+                    Wish::End(name) => return Ending::Signal(name),
+                    Wish::Reload if self.is_read_only => info!("SIGHUP: nothing to do, the volume is mounted to be read"),
+                    Wish::Reload => self.supervisor.reload().await,
+                },
                 Some(stop) = self.stops.recv() => {
                     let place = self.mount.as_ref().map(|mount| mount.unmounter.path().to_owned());
                     let freed = match place.filter(|_| !stop.lazy) {

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod daemon;
 pub mod environment;
 pub mod exit;
+pub mod helper;
 pub mod holder;
 pub mod keys;
 pub mod log;
@@ -14,11 +15,13 @@ pub mod output;
 pub mod process;
 pub mod progress;
 pub mod session;
+pub mod supervisor;
 pub mod target;
 pub mod transfer;
 pub mod values;
 pub mod views;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,16 +32,37 @@ use environment::Environment;
 use exit::Exit;
 use log::{Course, Log};
 
-/// Does what the command line says; the exit code ([`Exit`]).
+/// Does what the command line says; the exit code ([`Exit`]), or one of mount(8) when that has called.
 #[must_use]
 pub fn run() -> ExitCode {
-    let parsed = Cli::parse();
-    match run_parsed(parsed) {
-        Ok(exit) => exit.into(),
-        Err(Failure { error, .. }) if output::is_broken_pipe(&error) => Exit::Success.into(),
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if !helper::is_called(&words) {
+        return exit_of(run_parsed(Cli::parse_from(words))).into();
+    }
+    match helper::read(&words) {
+        Ok(helper::Call::Fake) => ExitCode::SUCCESS,
+        Ok(helper::Call::Mount(line)) => match Cli::try_parse_from(line) {
+            Ok(parsed) => helper::exit_of(exit_of(run_parsed(parsed))).into(),
+            Err(error) => {
+                eprint!("{error}");
+                helper::USAGE.into()
+            }
+        },
+        Err(message) => {
+            eprintln!("wamedia: {message}");
+            helper::USAGE.into()
+        }
+    }
+}
+
+/// How the process exits; a failure is told on stderr.
+fn exit_of(outcome: Outcome) -> Exit {
+    match outcome {
+        Ok(exit) => exit,
+        Err(Failure { error, .. }) if output::is_broken_pipe(&error) => Exit::Success,
         Err(Failure { exit, error }) => {
             eprintln!("wamedia: {error}");
-            exit.into()
+            exit
         }
     }
 }

@@ -17,6 +17,7 @@ use super::convert::file_attr;
 use super::errno::errno;
 use super::expired;
 use super::handles::{Handle, Handles};
+use super::pulse::Pulse;
 use super::reach::Caller;
 use super::references::References;
 
@@ -51,17 +52,19 @@ pub(super) struct WamediaFs {
     pub(super) references: References,
     pub(super) expired_listed: bool,
     pub(super) chunks: Arc<ChunkGiver>,
+    pulse: Arc<Pulse>,
     poison_told: AtomicBool,
 }
 
 impl WamediaFs {
-    pub(super) fn new(volume: Arc<Volume>, expired_listed: bool) -> WamediaFs {
+    pub(super) fn new(volume: Arc<Volume>, expired_listed: bool, pulse: Arc<Pulse>) -> WamediaFs {
         WamediaFs {
             volume,
             handles: Handles::new(),
             references: References::new(),
             expired_listed,
             chunks: Arc::default(),
+            pulse,
             poison_told: AtomicBool::new(false),
         }
     }
@@ -69,6 +72,7 @@ impl WamediaFs {
     /// Asks the volume. This is the edge where failures are logged, once each, and where a panic, which would leave
     /// the mount with one thread less and in the end hanging, becomes `EIO`.
     pub(super) fn ask<T>(&self, what: &'static str, ino: Ino, ask: impl FnOnce(&Volume) -> Result<T>) -> Answer<T> {
+        let _served = self.pulse.request();
         let Ok(answer) = catch_unwind(AssertUnwindSafe(|| ask(&self.volume))) else {
             tracing::error!(what, %ino, "a request has panicked: this is a fault of wamedia");
             return Err(Errno::EIO);

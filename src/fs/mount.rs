@@ -7,11 +7,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 
 use super::mountinfo::{self, Device, FS_TYPE};
 use super::options::MountOptions;
+use super::pulse::{Observer, Pulse};
 use super::unmount::Unmounter;
 use super::{fusermount, mountpoint, syscalls};
 
@@ -26,6 +28,7 @@ const READ_AHEAD_KIB: u64 = 8192;
 pub struct Mounted {
     fd: Option<OwnedFd>,
     unmounter: Unmounter,
+    pulse: Arc<Pulse>,
 }
 
 impl Mounted {
@@ -33,6 +36,16 @@ impl Mounted {
     #[must_use]
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
+    }
+
+    /// Tells whether this mount answers, once it is served.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer::new(&self.pulse)
+    }
+
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Where it is mounted.
@@ -83,7 +96,8 @@ pub fn mount(path: &Path, options: &MountOptions) -> Result<Mounted> {
             return Err(error);
         }
     };
-    Ok(Mounted { fd: Some(fd), unmounter: Unmounter::new(place, device) })
+    let pulse = Pulse::new(device, options.threads);
+    Ok(Mounted { fd: Some(fd), unmounter: Unmounter::new(place, device), pulse })
 }
 
 /// Opens the FUSE device and calls mount(2); [`Kind::AccessDenied`] when only `fusermount3` can help.

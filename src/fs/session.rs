@@ -55,25 +55,26 @@ pub fn run(
     let Some(fd) = mounted.take_fd() else {
         return Err(Error::new(Kind::Invalid, "this mount is served elsewhere"));
     };
-    let outcome = serve_fd(volume, fd, &unmounter, options, ready);
+    let fs = WamediaFs::new(volume.clone(), options.expired_listed, mounted.pulse());
+    let outcome = serve_fd(fs, fd, &unmounter, options, ready);
     unmounter.mark_ended();
     outcome?;
     Ok(if unmounter.asked_to_stop() { Ended::Stopped } else { Ended::Unmounted })
 }
 
 fn serve_fd(
-    volume: &Arc<Volume>,
+    fs: WamediaFs,
     fd: OwnedFd,
     unmounter: &Unmounter,
     options: &MountOptions,
     ready: impl FnOnce(&Unmounter),
 ) -> Result<()> {
-    let fs = WamediaFs::new(volume.clone(), options.expired_listed);
+    let volume = Arc::clone(&fs.volume);
     let chunks = Arc::clone(&fs.chunks);
     let Some(session) = shake_hands(fs, fd, unmounter, options)? else {
         return Ok(());
     };
-    if let Err(error) = chunks.start(volume, session.notifier()) {
+    if let Err(error) = chunks.start(&volume, session.notifier()) {
         tracing::warn!(%error, "small reads are slower without it");
     }
     drop(chunks);

@@ -92,7 +92,7 @@ struct State {
 
 impl Unmounter {
     pub(super) fn new(path: PathBuf, device: Device) -> Unmounter {
-        let abort = open_abort(device)
+        let abort = open_control(device, "abort", fs::File::options().write(true))
             .inspect_err(|error| tracing::debug!(%error, "this mount cannot be cut off when it is held at the end"))
             .ok();
         let shared = Shared { path, device, abort, state: Mutex::default(), changed: Condvar::new() };
@@ -175,11 +175,11 @@ impl Unmounter {
     }
 }
 
-/// Opens what cuts the connection between the kernel and the server of a FUSE file system, mounting the control file
-/// system first when root may and it is missing.
-fn open_abort(device: Device) -> Result<fs::File> {
-    let control = Path::new(CONNECTIONS).join(device.minor.to_string()).join("abort");
-    let open = || fs::File::options().write(true).open(&control);
+/// Opens a file by which the kernel lets the connection to the server of a FUSE file system be controlled, mounting the
+/// control file system first when root may and it is missing.
+pub(super) fn open_control(device: Device, name: &str, how: &fs::OpenOptions) -> Result<fs::File> {
+    let control = Path::new(CONNECTIONS).join(device.minor.to_string()).join(name);
+    let open = || how.open(&control);
     let opened = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_empty(Path::new(CONNECTIONS)) => {
             syscalls::mount("none", Path::new(CONNECTIONS), c"fusectl", 0, "")

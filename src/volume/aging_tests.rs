@@ -119,6 +119,35 @@ fn a_medium_that_is_open_is_in_use_until_its_close() {
 }
 
 #[test]
+fn a_policy_put_into_the_store_holds_once_it_is_read_again() {
+    let bench = Bench::new(by_use(keeping(Some(90 * DAY), &[])));
+    let volume = bench.open();
+    let ino = put(&volume, Ino::ROOT, "f", b"f");
+    let copies = ["policy", "policy.bak"].map(|name| bench.store().join(name));
+    let old = copies.each_ref().map(|copy| std::fs::read(copy).unwrap());
+    assert!(!volume.reload_policy().unwrap(), "it is the one in force");
+    volume.set_policy(keeping(Some(HOUR), &[])).unwrap();
+    bench.pass(DAY);
+    // Of this use no note is made: the policy in force does not ask for it.
+    read(&volume, ino);
+    assert_eq!(expired(&volume), [ino]);
+    for (copy, bytes) in copies.iter().zip(&old) {
+        std::fs::write(copy, bytes).unwrap();
+    }
+    assert_eq!(expired(&volume), [ino]);
+    assert!(volume.reload_policy().unwrap());
+    assert_eq!(expired(&volume), []);
+    assert_eq!(volume.policy().retention, keeping(Some(90 * DAY), &[]).retention);
+    bench.pass(90 * DAY - 1);
+    assert_eq!(expired(&volume), [], "uses count from when the policy was read again");
+    for copy in &copies {
+        std::fs::write(copy, b"damaged").unwrap();
+    }
+    assert_eq!(volume.reload_policy().unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(volume.policy().age_by, AgeBy::Used, "the policy in force stays");
+}
+
+#[test]
 fn uses_from_before_a_shorter_retention_count_under_it() {
     let bench = Bench::new(by_use(keeping(None, &[])));
     let volume = bench.open();

@@ -195,6 +195,28 @@ impl Volume {
     pub fn set_policy(&self, policy: Policy) -> Result<()> {
         validate(&policy)?;
         let _one = self.policy_change.lock();
+        self.put_in_force(policy)
+    }
+
+    /// Takes over the policy that its file in the store says now; whether that is another than the one in force. What
+    /// else follows from it holds from now on, as for [`Volume::set_policy`].
+    ///
+    /// # Errors
+    /// `Damaged` when no copy in the store is whole, `NoSpace`, `Io`; the policy in force stays.
+    pub fn reload_policy(&self) -> Result<bool> {
+        let _one = self.policy_change.lock();
+        let (found, _) = read_copies(&self.layout, &self.policy_key, self.id)?;
+        let found = found.ok_or_else(|| Error::new(Kind::Damaged, "no copy of the policy in the store is whole"))?;
+        let old = self.in_force();
+        if found.policy == old.policy && !old.is_lost {
+            return Ok(false);
+        }
+        self.put_in_force(Policy::clone(&found.policy))?;
+        Ok(true)
+    }
+
+    /// Writes a policy and puts it in the place of the one in force. To be called by one at a time.
+    fn put_in_force(&self, policy: Policy) -> Result<()> {
         let new = self.in_force().followed_by(policy, self.clock.now());
         self.store.latch().watch(write(&self.layout, &self.policy_key, self.id, &new))?;
         let is_sorted = new.sorting() == self.in_force().sorting();

@@ -23,6 +23,13 @@ impl Volume {
         self.store.latch().reason().map(str::to_owned)
     }
 
+    /// Bytes and media charged to the quota. Costs nothing.
+    #[must_use]
+    pub fn used(&self) -> (u64, u64) {
+        let (bytes, media, _) = self.quota.used();
+        (bytes, media)
+    }
+
     /// How the volume is doing.
     ///
     /// # Errors

@@ -1,0 +1,222 @@
+#!/bin/bash
+# What docs/OPERATIONS.md says of systemd, done on a real one: walk.sh DIR PROJECT BINARY
+#
+# DIR is an empty directory to work in. Everything that is mounted or started is gone at the end, also after a failure.
+set -uo pipefail
+dir=$1 project=$2 binary=$3
+here=$project/tests/systemd
+
+clean_up() {
+    local status=$?
+    fsfreeze --unfreeze "$dir/disk" 2>/dev/null
+    "$here/stop.sh" "$dir" || status=1
+    umount "$dir/disk" || status=1
+    exit $status
+}
+
+step() { echo "--- $*"; }
+
+fail() {
+    echo "FAILED: $*" >&2
+    inside systemctl status --no-pager --full 'wamedia@*' srv-table.mount srv-auto.mount >&2
+    inside journalctl --no-pager -o short-precise -n 120 -u 'wamedia@*' -u 'srv-*' -t wamedia -t mount >&2
+    exit 1
+}
+
+# Runs a command where the systemd of the test rules.
+inside() { timeout --kill-after=5 120 nsenter -t "$leader" -a -- "$@"; }
+
+must() { inside "$@" || fail "$*"; }
+
+must_not() { ! inside "$@" 2>/dev/null || fail "$* has succeeded"; }
+
+# Waits until a condition holds.
+until_holds() {
+    local _
+    for _ in $(seq 600); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    fail "$* does not come to hold"
+}
+
+property() { inside systemctl show "$1" -p "$2" --value; }
+
+main_pid() { property wamedia@media MainPID; }
+
+is_mounted() { [ "$(inside findmnt --noheadings --output FSTYPE --mountpoint "$1")" = fuse.wamedia ]; }
+
+is_unmounted() { ! inside findmnt --noheadings --mountpoint "$1" >/dev/null; }
+
+# Whether the service runs in another process than this one, and its mount answers.
+is_back_after() {
+    local pid
+    pid=$(main_pid)
+    [ "$pid" != "$1" ] && [ "$pid" != 0 ] && [ "$(property wamedia@media ActiveState)" = active ] &&
+        [ "$(inside cat /srv/media/photo)" = picture ]
+}
+
+status_says() { [[ $(property wamedia@media StatusText) == *"$1"* ]]; }
+
+quota_is() { inside wamedia quota show --json /srv/media | grep -q "\"max_bytes\":$1\b"; }
+
+mkdir "$dir/disk"
+truncate -s 256M "$dir/image"
+mkfs.ext4 -q "$dir/image" && mount -o loop "$dir/image" "$dir/disk" || exit 1
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+leader=
+"$here/boot.sh" "$dir" "$binary" || exit 1
+leader=$(cat "$dir/leader")
+
+step "install"
+install -m 0644 "$project/systemd/wamedia@.service" "$dir/root/usr/lib/systemd/system/"
+install -m 0644 "$project/systemd/wamedia.tmpfiles.conf" "$dir/root/usr/lib/tmpfiles.d/wamedia.conf"
+ln -s /usr/bin/wamedia "$dir/root/usr/sbin/mount.wamedia"
+must systemctl daemon-reload
+must systemd-tmpfiles --create wamedia.conf
+[ "$(inside stat -c %a /etc/wamedia/keys)" = 700 ] || fail "the keys' directory is open to others"
+printf 'd /srv/media 0755 root root -\nh /srv/media - - - - +i\n' >"$dir/root/etc/tmpfiles.d/media.conf"
+must systemd-tmpfiles --create media.conf
+
+step "what systemd-analyze says of the unit"
+must systemd-analyze verify --man=no wamedia@media.service
+told=$(inside systemd-analyze security --no-pager --threshold=44 wamedia@media.service) || fail "exposure: $(tail -1 <<<"$told")"
+tail -1 <<<"$told"
+
+step "without a store the service does not start, and nothing can be written where it would be mounted"
+must_not systemctl start wamedia@media
+must_not touch /srv/media/plain
+until_holds is_unmounted /srv/media
+inside systemctl stop wamedia@media
+inside systemctl reset-failed wamedia@media
+
+step "init; the key becomes a credential"
+must wamedia init --key-file /etc/wamedia/keys/first.key --quota 100MiB /var/lib/wamedia/media
+must install -m 0600 /etc/wamedia/keys/first.key /run/first.key
+must install -D -m 0600 /etc/wamedia/keys/first.key /etc/credstore/wamedia-media.key
+
+step "started is mounted"
+must systemctl start wamedia@media
+is_mounted /srv/media || fail "the service is started and nothing is mounted"
+[ "$(property wamedia@media ActiveState)" = active ] || fail "the service is not active"
+must sh -c 'echo picture >/srv/media/photo && sync /srv/media/photo'
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "what was written is not read"
+
+step "the status text"
+until_holds status_says "1 media, "
+status_says " of 100.0 MiB used (0 %), mounted on /srv/media" || fail "status: $(property wamedia@media StatusText)"
+
+step "reload takes over the policy file"
+must cp -a /var/lib/wamedia/media/policy /var/lib/wamedia/media/policy.bak /run/
+must wamedia quota set --quota 50MiB /srv/media
+quota_is 52428800 || fail "the quota was not set"
+must cp -a /run/policy /run/policy.bak /var/lib/wamedia/media/
+quota_is 52428800 || fail "the policy was taken over before anybody asked for it"
+before=$(main_pid)
+must systemctl reload wamedia@media
+until_holds quota_is 104857600
+[ "$(main_pid)" = "$before" ] || fail "reload has restarted the daemon"
+until_holds [ "$(property wamedia@media ActiveState)" = active ]
+
+step "a daemon that is killed comes back"
+must kill -KILL "$before"
+until_holds is_back_after "$before"
+
+# From here on a watchdog that a test can wait for.
+mkdir -p "$dir/root/etc/systemd/system/wamedia@.service.d"
+printf '[Service]\nWatchdogSec=4s\n' >"$dir/root/etc/systemd/system/wamedia@.service.d/test.conf"
+must systemctl daemon-reload
+must systemctl restart wamedia@media
+
+step "the watchdog lets an idle mount be"
+before=$(main_pid)
+sleep 9
+[ "$(main_pid)" = "$before" ] || fail "the watchdog has killed an idle daemon"
+
+step "the watchdog ends a daemon that is stopped"
+must kill -STOP "$before"
+until_holds is_back_after "$before"
+inside journalctl --no-pager -u wamedia@media | grep -q 'Watchdog timeout' || fail "it was not the watchdog"
+
+step "the watchdog ends a daemon that runs while its mount does not answer"
+before=$(main_pid)
+fsfreeze --freeze "$dir/disk" || fail "fsfreeze"
+for name in 1 2 3 4 5 6 7 8; do
+    inside sh -c "echo stuck >/srv/media/stuck-$name" >/dev/null 2>&1 &
+done
+watchdogs() { inside journalctl --no-pager -u wamedia@media | grep -c 'Watchdog timeout'; }
+until_holds [ "$(watchdogs)" -ge 1 ]
+starved() { [ "$(watchdogs)" -ge 2 ]; }
+until_holds starved
+fsfreeze --unfreeze "$dir/disk" || fail "fsfreeze"
+until_holds is_back_after "$before"
+rm "$dir/root/etc/systemd/system/wamedia@.service.d/test.conf"
+must systemctl daemon-reload
+must systemctl restart wamedia@media
+
+step "stop unmounts, also while a program holds the mount"
+inside sh -c 'cd /srv/media && exec 3<photo && echo held >/run/held && exec sleep 100' &
+until_holds inside test -e /run/held
+must systemctl stop wamedia@media
+is_unmounted /srv/media || fail "still mounted"
+[ "$(property wamedia@media Result)" = success ] || fail "stopped with $(property wamedia@media Result)"
+inside pkill -x sleep
+
+step "a key that is encrypted"
+must systemd-creds setup
+must install -d -m 0700 /etc/credstore.encrypted
+must systemd-creds encrypt --with-key=host --name=wamedia.key /etc/credstore/wamedia-media.key \
+    /etc/credstore.encrypted/wamedia-media.key
+must rm /etc/credstore/wamedia-media.key /etc/wamedia/keys/first.key
+mkdir -p "$dir/root/etc/systemd/system/wamedia@media.service.d"
+printf '[Service]\nLoadCredentialEncrypted=wamedia.key:wamedia-%%i.key\n' \
+    >"$dir/root/etc/systemd/system/wamedia@media.service.d/key.conf"
+must systemctl daemon-reload
+must systemctl start wamedia@media
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "what was written is not read"
+
+step "umount from outside ends the service, and nothing restarts it"
+must umount /srv/media
+until_holds [ "$(property wamedia@media ActiveState)" != active ]
+stopped() { [ "$(property wamedia@media ActiveState)/$(property wamedia@media Result)" = inactive/success ]; }
+until_holds stopped
+
+step "mount(8) and fstab"
+mkdir "$dir/root/srv/table" "$dir/root/srv/auto"
+cat >"$dir/root/etc/fstab" <<TABLE
+/var/lib/wamedia/media /srv/table wamedia noauto,nofail,key_file=/run/first.key 0 0
+/var/lib/wamedia/media /srv/auto wamedia noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=3s,key_file=/run/first.key,scrub_every=off 0 0
+TABLE
+must systemctl daemon-reload
+must mount /srv/table
+is_mounted /srv/table || fail "mount(8) has succeeded and nothing is mounted"
+[ "$(inside findmnt -n -o SOURCE --mountpoint /srv/table)" = /var/lib/wamedia/media ] || fail "the source is not the store"
+[ "$(inside cat /srv/table/photo)" = picture ] || fail "what was written is not read"
+daemon_of_table() { inside pgrep -f 'mount.wamedia.*/srv/table'; }
+daemon_of_table >/dev/null || fail "there is no daemon"
+must umount /srv/table
+no_daemon_of_table() { ! daemon_of_table; }
+until_holds no_daemon_of_table
+inside mount -t wamedia -o key_file=/etc/wamedia/keys/none.key /var/lib/wamedia/media /srv/table 2>/dev/null
+[ $? = 32 ] || fail "a mount that fails does not exit with 32"
+must mount -t wamedia -o ro,fsname=name,key_file=/run/first.key /var/lib/wamedia/media /srv/table
+[ "$(inside findmnt -n -o SOURCE,FSTYPE --mountpoint /srv/table | tr -s ' ')" = "name fuse.wamedia" ] || fail "fsname"
+must_not touch /srv/table/new
+must umount /srv/table
+until_holds no_daemon_of_table
+
+step "automount"
+must systemctl start srv-auto.automount
+[ "$(inside cat /srv/auto/photo)" = picture ] || fail "what was written is not read through the automount"
+is_automounted() { inside findmnt -n -t fuse.wamedia /srv/auto; }
+is_automounted >/dev/null || fail "nothing is mounted"
+is_idle() { ! is_automounted; }
+until_holds is_idle
+[ "$(inside cat /srv/auto/photo)" = picture ] || fail "it is not mounted a second time"
+must systemctl stop srv-auto.automount
+until_holds is_idle
+
+step "the store is whole"
+until_holds inside wamedia check --read-all --key-file /run/first.key /var/lib/wamedia/media
+echo "--- done"
