@@ -58,8 +58,9 @@ fn take_apart(core: &Core, job: &Job) -> Result<Outcome> {
         if steps.peek().is_none() {
             plan.finish(Topic::Event, job.id);
         }
-        core.jobs.commit(plan)?;
+        // Before the next notification can begin, which it does when this one is over.
         core.seen.remember(&noted, now);
+        core.jobs.commit(plan).inspect_err(|_| core.seen.take_back(&noted))?;
     }
     Ok(Outcome::Kept)
 }

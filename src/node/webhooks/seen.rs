@@ -54,7 +54,7 @@ impl Seen {
         Ok(Seen(Mutex::new(known)))
     }
 
-    /// Whether this was seen. If not, the plan notes it, and [`Seen::remember`] is to be called when that is kept.
+    /// Whether this was seen. If not, the plan notes it, and [`Seen::remember`] is to be called before that is kept.
     #[must_use]
     pub fn note(&self, plan: &mut Plan, id: &str, now: i64) -> bool {
         let key = key(id);
@@ -65,13 +65,23 @@ impl Seen {
         is_known
     }
 
-    /// What a plan noted is kept now.
+    /// What a plan notes is about to be kept.
     pub fn remember(&self, ids: &[String], now: i64) {
         let mut known = self.0.lock();
         for id in ids {
             let key = key(id);
             known.at.insert(key, now);
             known.order.push_back((now, key));
+        }
+    }
+
+    /// What a plan noted was not kept.
+    pub fn take_back(&self, ids: &[String]) {
+        let mut known = self.0.lock();
+        let gone: Vec<Key> = ids.iter().map(|id| key(id)).collect();
+        known.order.retain(|(_, key)| !gone.contains(key));
+        for key in gone {
+            known.at.remove(&key);
         }
     }
 
@@ -107,6 +117,8 @@ mod tests {
             }
             known
         };
+        seen.remember(&["a".to_owned()], 0);
+        seen.take_back(&["a".to_owned()]);
         assert!(!note("a", 0));
         assert!(note("a", WINDOW_MS));
         assert!(!note("b", WINDOW_MS + 1));
