@@ -191,6 +191,7 @@ fn begin(
     let answers = VolumeService::new(Arc::clone(volume)).with_node(door).read_only(service.is_read_only());
     let server = Server::new(hello(&service, volume), Arc::new(answers), stop_sender);
     let server = runtime.spawn(server.run(listener, ended));
+    let is_service = !ready.is_background();
     let (answers_sender, answers) = oneshot::channel();
     let answering = answering(&service, ready, log.clone(), answers_sender);
     let watched = mounted.as_ref().map(|mounted| (mounted.path().to_owned(), mounted.observer()));
@@ -212,7 +213,7 @@ fn begin(
     };
     let node = node.map(|node| node.start(runtime));
     let _within = runtime.enter();
-    let supervisor = Supervisor::start(volume, watched, answers);
+    let supervisor = Supervisor::start(volume, watched, answers, is_service);
     Ok(Running { mount, node, stops, end, supervisor, is_read_only: service.is_read_only(), server })
 }
 

@@ -27,6 +27,8 @@ pub struct Supervisor {
 struct State {
     volume: Arc<Volume>,
     mount_point: Option<PathBuf>,
+    /// A daemon in the background is no service: the socket it has inherited is that of whoever started it.
+    is_service: bool,
 }
 
 impl Supervisor {
@@ -39,9 +41,10 @@ impl Supervisor {
         volume: &Arc<Volume>,
         mount: Option<(PathBuf, Observer)>,
         answering: oneshot::Receiver<()>,
+        is_service: bool,
     ) -> Supervisor {
         let (mount_point, observer) = mount.unzip();
-        let state = Arc::new(State { volume: Arc::clone(volume), mount_point });
+        let state = Arc::new(State { volume: Arc::clone(volume), mount_point, is_service });
         let telling = tokio::spawn(Arc::clone(&state).tell_on(observer, answering));
         Supervisor { state, telling: Some(telling) }
     }
@@ -50,7 +53,7 @@ impl Supervisor {
     pub async fn reload(&self) {
         let mut told = vec![NotifyState::Reloading];
         told.extend(NotifyState::monotonic_usec_now());
-        notify(&told);
+        self.state.notify(&told);
         let volume = Arc::clone(&self.state.volume);
         match tokio::task::spawn_blocking(move || volume.reload_policy()).await {
             Ok(Ok(true)) => info!("SIGHUP: the policy was read again and is in force"),
@@ -58,7 +61,7 @@ impl Supervisor {
             Ok(Err(error)) => error!(%error, "SIGHUP: the policy in force stays"),
             Err(error) => error!(%error, "SIGHUP: the policy in force stays"),
         }
-        notify(&[NotifyState::Ready, NotifyState::Status(&self.state.text())]);
+        self.state.notify(&[NotifyState::Ready, NotifyState::Status(&self.state.text())]);
     }
 
     /// Tells that the daemon is about to end; from then on it tells no more.
@@ -66,7 +69,7 @@ impl Supervisor {
         if let Some(telling) = self.telling.take() {
             telling.abort();
         }
-        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        self.state.notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
 
@@ -76,7 +79,7 @@ impl State {
             return;
         }
         let mut text = self.text();
-        notify(&[NotifyState::Ready, NotifyState::Status(&text)]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(&text)]);
         let watchdog = sd_notify::watchdog_enabled();
         let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / LOOKS).min(STATUS_EVERY));
         let mut tick = tokio::time::interval(every.max(Duration::from_millis(1)));
@@ -89,11 +92,11 @@ impl State {
             }
             has_answered = answers;
             if watchdog.is_some() && answers {
-                notify(&[NotifyState::Watchdog]);
+                self.notify(&[NotifyState::Watchdog]);
             }
             let now = self.text();
             if now != text {
-                notify(&[NotifyState::Status(&now)]);
+                self.notify(&[NotifyState::Status(&now)]);
                 text = now;
             }
         }
@@ -116,10 +119,13 @@ impl State {
         let filled = filled.unwrap_or_default();
         format!("{poisoned}{media} media, {}{of} used{filled}, {at}", output::size(bytes))
     }
-}
 
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        debug!(%error, "the service manager was not told");
+    fn notify(&self, state: &[NotifyState<'_>]) {
+        if !self.is_service {
+            return;
+        }
+        if let Err(error) = sd_notify::notify(state) {
+            debug!(%error, "the service manager was not told");
+        }
     }
 }
