@@ -9,7 +9,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use served::{Served, make_token};
 use support::machine::{can_mount, say};
@@ -20,7 +20,7 @@ const VERSION: &str = "4.32.5";
 /// Every run makes up the same.
 const SEED: &str = "463";
 /// How many cases of each operation.
-const CASES: &str = "25";
+const CASES: &str = "15";
 /// What notifications show.
 const VERIFY_TOKEN: &str = "the-verify-token-of-the-test";
 
@@ -58,11 +58,11 @@ fn what_is_made_up_from_the_document_is_answered_as_it_says() {
         .env("WAMEDIA_TEST_TOKEN", &served.token)
         .env("WAMEDIA_TEST_NOTIFICATIONS", VERIFY_TOKEN)
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    let outcome = run(command);
-    let told = &outcome.stdout;
-    let is_this_version = told.contains(&format!("Schemathesis v{VERSION}"));
-    assert!(is_this_version, "{told}\n{}", outcome.stderr);
-    assert!(outcome.status.success(), "{told}\n{}\n{}", outcome.stderr, served.mounted.log_tail());
+    // Some 25 s, and minutes on a busy machine. The mount lives no longer than its watchdog lets it: this ends then.
+    let outcome = command.stdin(Stdio::null()).output().unwrap();
+    let (told, said) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    assert!(told.contains(&format!("Schemathesis v{VERSION}")), "{told}\n{said}");
+    assert!(outcome.status.success(), "{told}\n{said}\n{}", served.mounted.log_tail());
     let phases = told.lines().filter(|line| line.contains("passed")).map(str::trim);
     say(&format!("schemathesis {VERSION}: {}", phases.collect::<Vec<_>>().join("; ")));
     let log = served.mounted.log();
