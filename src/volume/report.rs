@@ -57,6 +57,7 @@ impl Volume {
             refused_writes,
             recovery: self.notes(),
             scrub: self.scrub_status(),
+            sweep: self.sweep_status()?,
         })
     }
 
