@@ -49,6 +49,7 @@ fn policy() -> Policy {
         floor_bytes: 0,
         age_by: AgeBy::Written,
         retention: vec![RetentionRule { selector: Selector::Default, keep: Some(DAY) }],
+        ..Policy::default()
     }
 }
 

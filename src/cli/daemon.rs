@@ -101,6 +101,9 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
     let volume = open(&service, &sources)?;
     drop(sources);
     volume.schedule_scrubs(service.scrubs);
+    if !service.is_read_only() {
+        volume.schedule_sweeps();
+    }
     process::give_memory_back();
     runtime.spawn(async {
         let mut tick = tokio::time::interval(TRIM_EVERY);

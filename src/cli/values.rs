@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::{Keep, Limit};
+use crate::control::{Keep, Limit, Mark};
 use crate::volume::{Reserve, ReserveAmount, RetentionRule, Selector};
 
 /// Why a value is refused, as a sentence part that clap puts behind the value.
@@ -134,6 +134,30 @@ pub fn keep(text: &str) -> Result<Keep, Refused> {
         "forever" => Ok(Keep::Forever),
         "0" | "0s" => Err("a retention of zero would make everything expire at once".to_owned()),
         text => duration(text).map(Keep::For).map_err(|why| format!("{why}, forever")),
+    }
+}
+
+/// How long something is waited for: a time, `0` too.
+///
+/// # Errors
+/// When it is none.
+pub fn grace(text: &str) -> Result<Duration, Refused> {
+    match text.trim() {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
+/// A watermark: `1%` to `100%`, or `none`.
+///
+/// # Errors
+/// When it is neither.
+pub fn mark(text: &str) -> Result<Mark, Refused> {
+    let text = text.trim();
+    let percent = || text.strip_suffix('%')?.trim().parse().ok().filter(|percent| (1..=100).contains(percent));
+    match text {
+        "none" => Ok(Mark::None),
+        _ => percent().map(Mark::At).ok_or_else(|| format!("`{text}` is no mark; write 1% to 100%, or none")),
     }
 }
 
@@ -305,6 +329,15 @@ mod tests {
         for text in ["uploads", "uploads=", "uploads=101%", "uploads=-1%", "uploads=1.5%", "downloads=10%", "=10%"] {
             assert!(reserve(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn marks_are_shares() {
+        assert_eq!((mark("80%"), mark("100%"), mark("none")), (Ok(Mark::At(80)), Ok(Mark::At(100)), Ok(Mark::None)));
+        for text in ["80", "0%", "101%", "-1%", "", "%"] {
+            assert!(mark(text).is_err(), "{text}");
+        }
+        assert_eq!((grace("0"), grace("24h")), (Ok(Duration::ZERO), Ok(Duration::from_secs(86_400))));
     }
 
     #[test]

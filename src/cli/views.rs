@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::output::rfc3339;
 use crate::control::Hello;
 use crate::volume::{
-    AgeBy, DamagedMedium, Finding, Medium, Policy, ReserveAmount, RetentionRule, ScrubStatus, Selector, Status,
+    AgeBy, DamagedMedium, ExpiryAction, Finding, Medium, Policy, ReserveAmount, RetentionRule, ScrubStatus, Selector,
+    Status, SweepStatus,
 };
 
 /// A medium.
@@ -80,6 +81,39 @@ pub struct StatusView<'a> {
     refused_writes: u64,
     recovery: &'a [String],
     scrub: ScrubView<'a>,
+    sweep: SweepView,
+}
+
+/// What the daemon does about expired media by itself.
+#[derive(Serialize)]
+struct SweepView {
+    scheduled: bool,
+    action: ExpiryAction,
+    grace_secs: u64,
+    warn_at_percent: Option<u8>,
+    purge_at_percent: Option<u8>,
+    percent: u8,
+    warned: bool,
+    last: Option<String>,
+    purged_media: u64,
+    purged_bytes: u64,
+}
+
+impl SweepView {
+    fn new(status: &SweepStatus) -> SweepView {
+        SweepView {
+            scheduled: status.is_scheduled,
+            action: status.action,
+            grace_secs: status.grace.as_secs(),
+            warn_at_percent: status.warn_at,
+            purge_at_percent: status.purge_at,
+            percent: status.percent,
+            warned: status.is_warned,
+            last: status.last.map(rfc3339),
+            purged_media: status.purged_media,
+            purged_bytes: status.purged_bytes,
+        }
+    }
 }
 
 /// How scrubs are doing.
@@ -196,6 +230,7 @@ impl<'a> StatusView<'a> {
             refused_writes: status.refused_writes,
             recovery: &status.recovery,
             scrub: ScrubView::new(&status.scrub),
+            sweep: SweepView::new(&status.sweep),
         }
     }
 }
@@ -210,6 +245,8 @@ pub struct QuotaView {
     reserves: Vec<ReserveView>,
     reserved_bytes: u64,
     floor_bytes: u64,
+    warn_at_percent: Option<u8>,
+    purge_at_percent: Option<u8>,
 }
 
 #[derive(Serialize)]
@@ -240,6 +277,8 @@ impl QuotaView {
             reserves: policy.reserves.iter().map(reserve).collect(),
             reserved_bytes: status.reserved_bytes,
             floor_bytes: policy.floor_bytes,
+            warn_at_percent: policy.warn_at,
+            purge_at_percent: policy.purge_at,
         }
     }
 }
@@ -249,6 +288,8 @@ impl QuotaView {
 pub struct RetentionView<'a> {
     age_by: AgeBy,
     rules: Vec<RuleView<'a>>,
+    action: ExpiryAction,
+    grace_secs: u64,
 }
 
 #[derive(Serialize)]
@@ -266,7 +307,12 @@ impl<'a> RetentionView<'a> {
     /// The rules of a policy.
     #[must_use]
     pub fn new(policy: &'a Policy) -> RetentionView<'a> {
-        RetentionView { age_by: policy.age_by, rules: policy.retention.iter().map(RuleView::new).collect() }
+        RetentionView {
+            age_by: policy.age_by,
+            rules: policy.retention.iter().map(RuleView::new).collect(),
+            action: policy.action,
+            grace_secs: policy.grace.as_secs(),
+        }
     }
 }
 
@@ -353,10 +399,11 @@ mod tests {
                 RetentionRule { selector: Selector::Default, keep: Some(Duration::from_secs(60)) },
                 RetentionRule { selector: Selector::Type("image/*".into()), keep: None },
             ],
+            ..Policy::default()
         };
         assert_eq!(
             serde_json::to_string(&RetentionView::new(&policy)).unwrap(),
-            r#"{"age_by":"used","rules":[{"default":true,"keep_secs":60},{"type":"image/*","default":false,"keep_secs":null}]}"#
+            r#"{"age_by":"used","rules":[{"default":true,"keep_secs":60},{"type":"image/*","default":false,"keep_secs":null}],"action":"show","grace_secs":86400}"#
         );
     }
 }

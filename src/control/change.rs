@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::volume::{AgeBy, Policy, Reserve, ReserveAmount, RetentionRule, Selector};
+use crate::volume::{AgeBy, ExpiryAction, Policy, Reserve, ReserveAmount, RetentionRule, Selector};
 
 /// Rules a policy may have at most.
 pub const MAX_RULES: usize = 1024;
@@ -70,6 +70,35 @@ pub struct PolicyChange {
     pub rules: Vec<RetentionRule>,
     /// Retention rules to take away.
     pub removed_rules: Vec<Selector>,
+    /// What becomes of expired media.
+    pub action: Option<ExpiryAction>,
+    /// How long a medium is shown as expired before it is removed by itself.
+    pub grace: Option<Duration>,
+    /// From how many hundredths of the room in use on somebody is warned.
+    pub warn_at: Option<Mark>,
+    /// From how many hundredths of the room in use on expired media are removed.
+    pub purge_at: Option<Mark>,
+}
+
+/// A watermark, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// No mark.
+    None,
+    /// At so many hundredths.
+    At(u8),
+}
+
+impl Mark {
+    /// The mark as the policy writes it.
+    #[must_use]
+    pub fn as_option(self) -> Option<u8> {
+        match self {
+            Mark::None => None,
+            Mark::At(percent) => Some(percent),
+        }
+    }
 }
 
 impl PolicyChange {
@@ -96,6 +125,18 @@ impl PolicyChange {
         }
         if let Some(age_by) = self.age_by {
             policy.age_by = age_by;
+        }
+        if let Some(action) = self.action {
+            policy.action = action;
+        }
+        if let Some(grace) = self.grace {
+            policy.grace = grace;
+        }
+        if let Some(mark) = self.warn_at {
+            policy.warn_at = mark.as_option();
+        }
+        if let Some(mark) = self.purge_at {
+            policy.purge_at = mark.as_option();
         }
         for reserve in &self.reserves {
             policy.reserves.retain(|present| present.class != reserve.class);
@@ -196,6 +237,7 @@ mod tests {
             floor_bytes: 7,
             age_by: AgeBy::Written,
             retention: vec![RetentionRule { selector: Selector::Default, keep: Some(Duration::from_secs(60)) }],
+            ..Policy::default()
         }
     }
 
@@ -233,6 +275,34 @@ mod tests {
         let unlimited = Policy { max_bytes: None, ..policy() };
         assert!(set(ReserveAmount::Percent(10)).apply(unlimited.clone()).is_err());
         assert!(set(ReserveAmount::Bytes(10)).apply(unlimited).is_ok());
+    }
+
+    #[test]
+    fn marks_and_the_action_are_set_and_taken_away() {
+        let set = PolicyChange {
+            action: Some(ExpiryAction::Purge),
+            grace: Some(Duration::from_secs(5)),
+            warn_at: Some(Mark::At(80)),
+            purge_at: Some(Mark::At(90)),
+            ..Default::default()
+        };
+        let text = serde_json::to_string(&set).unwrap();
+        let policy = serde_json::from_str::<PolicyChange>(&text).unwrap().apply(policy()).unwrap();
+        assert_eq!((policy.action, policy.grace), (ExpiryAction::Purge, Duration::from_secs(5)));
+        assert_eq!((policy.warn_at, policy.purge_at), (Some(80), Some(90)));
+        let unset = PolicyChange { warn_at: Some(Mark::None), ..Default::default() };
+        assert_eq!((unset.apply(policy.clone()).unwrap().warn_at, policy.purge_at), (None, Some(90)));
+    }
+
+    #[test]
+    fn a_policy_from_before_actions_only_shows() {
+        let mut old = serde_json::to_value(policy()).unwrap();
+        for field in ["action", "grace", "warn_at", "purge_at"] {
+            old.as_object_mut().unwrap().remove(field).unwrap();
+        }
+        let read: Policy = serde_json::from_value(old).unwrap();
+        assert_eq!(read, policy());
+        assert_eq!((read.action, read.grace), (ExpiryAction::Show, Duration::from_secs(86_400)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Keep, PolicyChange};
 use super::kinds;
 use crate::error::{Error, Kind};
-use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, ScrubStatus, Status};
+use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, ScrubStatus, Status};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -72,6 +72,19 @@ pub enum Request {
         dry_run: bool,
         /// Only media of at least this age.
         older_than: Option<Duration>,
+        /// Name each medium in an event.
+        #[serde(default)]
+        list: bool,
+    },
+    /// Remove what the daemon would remove by itself now. A request of its own: a daemon that does not know it must not
+    /// take it for a purge of everything.
+    PurgeDue {
+        /// Only tell what would be removed.
+        dry_run: bool,
+        /// Only media of at least this age.
+        older_than: Option<Duration>,
+        /// Name each medium in an event.
+        list: bool,
     },
     /// Set or take away holds.
     Hold {
@@ -146,7 +159,7 @@ impl Request {
     #[must_use]
     pub fn is_change(&self) -> bool {
         match self {
-            Request::Purge { dry_run, .. } => !dry_run,
+            Request::Purge { dry_run, .. } | Request::PurgeDue { dry_run, .. } => !dry_run,
             Request::Check { repair, .. } => *repair,
             Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } | Request::Node { .. } => {
                 true
@@ -178,6 +191,8 @@ pub enum Event {
     },
     /// What a purge has done so far.
     Purged(PurgeReport),
+    /// A medium that a purge has removed, or would.
+    Gone(Purged),
     /// Something is wrong.
     Finding(Finding),
 }
@@ -186,7 +201,7 @@ impl Event {
     /// Whether it may be left out when the reader is slow.
     #[must_use]
     pub fn is_droppable(&self) -> bool {
-        !matches!(self, Event::Finding(_))
+        !matches!(self, Event::Finding(_) | Event::Gone(_))
     }
 }
 

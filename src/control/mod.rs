@@ -14,7 +14,7 @@ pub mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use change::{Keep, Limit, PolicyChange};
+pub use change::{Keep, Limit, Mark, PolicyChange};
 pub use client::Client;
 pub use message::{Event, Hello, PROTOCOL_VERSION, Reply, Request, ScrubWish};
 pub use server::{Server, Stop};

@@ -1,5 +1,6 @@
 //! Answers requests with a volume.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::change::Keep;
@@ -7,7 +8,7 @@ use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, ScrubWish
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::sync::Mutex;
-use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, RepairOptions, Volume};
+use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, PurgeWish, Purged, RepairOptions, Volume};
 
 /// The beginning of a path in the virtual directory of expired media.
 const EXPIRED_PREFIX: &str = ".expired/";
@@ -151,6 +152,14 @@ impl VolumeService {
         Ok(Reply::Changed(changed))
     }
 
+    fn purge(&self, wish: &PurgeWish, list: bool, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        let events = RefCell::new(events);
+        let mut name = |gone| (events.borrow_mut())(Event::Gone(gone));
+        let mut tell = |report: &_| (events.borrow_mut())(Event::Purged(Clone::clone(report)));
+        let listed: Option<&mut dyn FnMut(Purged)> = if list { Some(&mut name) } else { None };
+        Ok(Reply::Purged(self.volume.purge_some(wish, listed, &mut tell)?))
+    }
+
     fn check(&self, repair: bool, options: RepairOptions, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         let mut progress = |done, total| events(Event::Progress { done, total });
         let mut report = match repair {
@@ -179,9 +188,11 @@ impl Service for VolumeService {
             Request::List { filter, cursor, limit } => self.list(&filter, &cursor, limit),
             Request::Expired { cursor, limit } => self.expired(&cursor, limit),
             Request::Medium { medium, deep } => Ok(Reply::Medium(Box::new(volume.medium(self.find(&medium)?, deep)?))),
-            Request::Purge { dry_run, older_than } => {
-                let mut tell = |report: &_| events(Event::Purged(Clone::clone(report)));
-                Ok(Reply::Purged(volume.purge(dry_run, older_than, &mut tell)?))
+            Request::Purge { dry_run, older_than, list } => {
+                self.purge(&PurgeWish { dry_run, older_than, due: false }, list, events)
+            }
+            Request::PurgeDue { dry_run, older_than, list } => {
+                self.purge(&PurgeWish { dry_run, older_than, due: true }, list, events)
             }
             Request::Hold { media, held } => self.for_each(&media, |ino| volume.hold(ino, held)),
             Request::KeepMedia { media, keep } => {

@@ -24,7 +24,7 @@ impl Service for Pretended {
         match request {
             Request::Purge { .. } => {
                 events(Event::Purged(PurgeReport { media: 1, ..Default::default() }));
-                Ok(Reply::Purged(PurgeReport { media: 2, bytes: 3, kept: 4 }))
+                Ok(Reply::Purged(PurgeReport { media: 2, bytes: 3, kept: 4, blob_bytes: 5 }))
             }
             Request::Check { .. } => {
                 for number in 0..500 {
@@ -110,8 +110,8 @@ fn a_request_is_answered_by_events_and_one_result() {
     let mut client = daemon.client();
     assert_eq!(*client.hello(), hello(PROTOCOL_VERSION));
     for _ in 0..2 {
-        let (reply, seen) = ask(&mut client, &Request::Purge { dry_run: true, older_than: None });
-        assert_eq!(reply.unwrap(), Reply::Purged(PurgeReport { media: 2, bytes: 3, kept: 4 }));
+        let (reply, seen) = ask(&mut client, &Request::Purge { dry_run: true, older_than: None, list: false });
+        assert_eq!(reply.unwrap(), Reply::Purged(PurgeReport { media: 2, bytes: 3, kept: 4, blob_bytes: 5 }));
         assert_eq!(seen, [Event::Purged(PurgeReport { media: 1, ..Default::default() })]);
     }
 }

@@ -40,7 +40,7 @@ impl Bench {
         Volume::open(&self.store(), &[], OpenOptions { clock, ..OpenOptions::default() }).unwrap()
     }
 
-    fn pass(&self, secs: u64) {
+    pub(super) fn pass(&self, secs: u64) {
         self.clock.advance(secs.try_into().unwrap());
     }
 }

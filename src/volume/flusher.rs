@@ -85,6 +85,7 @@ impl Volume {
             self.checkpoint_if_room()?;
         }
         self.tend_ballast();
+        self.sweep_some(tick.is_multiple_of(REAP_TICKS));
         if tick.is_multiple_of(SLOW_TICKS) {
             self.forget_old_orphans();
         }

@@ -119,6 +119,7 @@ impl Volume {
         self.index.delete(Table::Inodes, &schema::inode(ino));
         if let Some(age) = old.age {
             self.index.delete(Table::Ages, &schema::age(age.class, age.when, ino));
+            self.forget_shown(age, ino);
         }
         if let Some(mime) = old.mime().filter(|_| old.is_medium()) {
             self.index.delete(Table::Types, &schema::mime(&self.mime_code(mime), ino));
@@ -142,6 +143,7 @@ impl Volume {
         if old_age != new.age || old.is_some_and(|o| o.len != new.len) {
             if let Some(age) = old_age {
                 self.index.delete(Table::Ages, &schema::age(age.class, age.when, ino));
+                self.forget_shown(age, ino);
             }
             if let Some(age) = new.age {
                 self.index.put(Table::Ages, &schema::age(age.class, age.when, ino), new.len.to_le_bytes().to_vec());

@@ -19,6 +19,7 @@ use super::recovery::Journals;
 use super::scrub::Scrubbing;
 use super::sealer::{BUDGET, Sealer};
 use super::state::StateLog;
+use super::sweep::Sweeping;
 use super::tracking::Tracking;
 use super::types::{FileKind, Policy};
 use super::{Volume, flusher, policy, recovery};
@@ -214,6 +215,7 @@ impl Volume {
             store,
             tracking: Tracking::default(),
             state,
+            sweeping: Sweeping::default(),
             known_types: Mutex::new(HashSet::new()),
             names: Mutex::new(()),
             draining: Mutex::new(()),

@@ -34,6 +34,7 @@ mod own_id;
 mod packed;
 mod policy;
 mod publisher;
+mod purge;
 mod quota;
 mod reading;
 mod reaping;
@@ -48,6 +49,9 @@ mod scrub;
 mod sealer;
 mod state;
 mod strays;
+mod sweep;
+#[cfg(test)]
+mod sweep_tests;
 mod tracking;
 mod truth;
 pub mod types;
@@ -67,6 +71,7 @@ pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use state::StateBatch;
+pub use sweep::{Happening, HappeningKind, Listener, SweepStatus};
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
@@ -95,6 +100,7 @@ use record::Totals;
 use scrub::Scrubbing;
 use sealer::Sealer;
 use state::StateLog;
+use sweep::Sweeping;
 use tracking::Tracking;
 
 /// The deepest a directory lies.
@@ -127,6 +133,7 @@ pub struct Volume {
     scrubbing: Scrubbing,
     tracking: Tracking,
     state: StateLog,
+    sweeping: Sweeping,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.
     names: Mutex<()>,

@@ -38,6 +38,8 @@ pub(super) struct InForce {
     pub used_since: Option<Timestamp>,
     /// How finely they are noted, in seconds.
     pub grain: i64,
+    /// From when what is removed by itself has been decided by rules as they are; none when that was always so.
+    pub acting_since: Option<Timestamp>,
     /// Whether it only stands in for one of which no copy is whole.
     pub is_lost: bool,
 }
@@ -45,7 +47,7 @@ pub(super) struct InForce {
 impl InForce {
     /// A policy as it is in the store.
     pub fn new(policy: Policy, used_since: Option<Timestamp>, is_lost: bool) -> InForce {
-        InForce { grain: grain_under(&policy), policy: Arc::new(policy), used_since, is_lost }
+        InForce { grain: grain_under(&policy), policy: Arc::new(policy), used_since, acting_since: None, is_lost }
     }
 
     /// What stands in for a lost policy: no medium may go for it.
@@ -58,7 +60,12 @@ impl InForce {
     fn followed_by(&self, policy: Policy, now: Timestamp) -> InForce {
         let was_coarser = self.is_lost || self.policy.age_by == AgeBy::Written || grain_under(&policy) < self.grain;
         let is_since_now = policy.age_by == AgeBy::Used && was_coarser;
-        InForce::new(policy, if is_since_now { Some(now) } else { self.used_since }, false)
+        let old = &self.policy;
+        let is_acting_alike =
+            (&old.retention, old.age_by, old.action) == (&policy.retention, policy.age_by, policy.action);
+        let acting_since = if is_acting_alike && !self.is_lost { self.acting_since } else { Some(now) };
+        let used_since = if is_since_now { Some(now) } else { self.used_since };
+        InForce { acting_since, ..InForce::new(policy, used_since, false) }
     }
 
     /// A digest of what the index is sorted by age under: two policies with the same one need no sorting between them.
@@ -79,6 +86,8 @@ struct Kept {
     policy: Policy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     used_since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acting_since: Option<Timestamp>,
 }
 
 fn bound_to(volume: VolumeId) -> Vec<u8> {
@@ -87,7 +96,8 @@ fn bound_to(volume: VolumeId) -> Vec<u8> {
 
 /// Seals and writes both copies.
 pub(super) fn write(layout: &Layout, key: &BlobKey, volume: VolumeId, force: &InForce) -> Result<()> {
-    let kept = Kept { policy: Policy::clone(&force.policy), used_since: force.used_since };
+    let policy = Policy::clone(&force.policy);
+    let kept = Kept { policy, used_since: force.used_since, acting_since: force.acting_since };
     let mut bytes = serde_json::to_vec(&kept).map_err(|e| Error::new(Kind::Invalid, format!("policy: {e}")))?;
     let nonce = nonce();
     let tag = key.seal(&nonce, &bound_to(volume), &mut bytes);
@@ -102,7 +112,7 @@ fn open(sealed: &[u8], key: &BlobKey, volume: VolumeId) -> Option<InForce> {
     key.open(nonce, &bound_to(volume), &mut bytes, tag).ok()?;
     let kept: Kept = serde_json::from_slice(&bytes).ok()?;
     validate(&kept.policy).ok()?;
-    Some(InForce::new(kept.policy, kept.used_since, false))
+    Some(InForce { acting_since: kept.acting_since, ..InForce::new(kept.policy, kept.used_since, false) })
 }
 
 /// Whether each copy of the policy is whole, and what the first whole one says.
@@ -158,6 +168,13 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
     }
     if policy.reserves.iter().any(|r| r.class != "uploads") {
         return invalid("the only class that can have a reserve is `uploads`");
+    }
+    let marks = [policy.warn_at, policy.purge_at];
+    if marks.into_iter().flatten().any(|percent| !(1..=100).contains(&percent)) {
+        return invalid("a watermark is 1 to 100 hundredths of the room");
+    }
+    if policy.warn_at.zip(policy.purge_at).is_some_and(|(warn, purge)| warn > purge) {
+        return invalid("the warning comes after the purge: set warn_at no higher than purge_at");
     }
     if policy.max_bytes.is_some_and(|max| super::quota::reserved_bytes(policy) >= max) {
         return invalid("the reserve leaves nothing of the quota");

@@ -64,6 +64,7 @@ impl Volume {
             refused_writes,
             recovery: self.notes(),
             scrub: self.scrub_status(),
+            sweep: self.sweep_status()?,
         })
     }
 

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Volume;
-use super::aging::{age_start, has_prefixes, secs};
+use super::aging::has_prefixes;
 use super::inode::{Inode, State};
 use super::record::Record;
-use super::types::{AgeBy, Expired, FileKind, Policy, PurgeReport, RetentionRule, Selector};
+use super::types::{AgeBy, Expired, ExpiryAction, FileKind, GRACE, Policy, RetentionRule, Selector};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::index::{Table, schema};
 use crate::media;
 
-/// Media looked at in one step of a purge.
-const PURGE_STEP: usize = 256;
 const MAX_ENTRY_LEN: usize = 255;
 
 impl Volume {
@@ -106,13 +104,24 @@ impl Volume {
     }
 
     fn remove_expired_once(&self, ino: Ino) -> Result<()> {
-        self.remove_medium(ino, |state| match self.is_expired(state) {
+        self.remove_medium(ino, |state| self.require_expired(state))
+    }
+
+    /// Refuses what is not expired at this moment.
+    ///
+    /// # Errors
+    /// `NotExpired`.
+    pub(super) fn require_expired(&self, state: &State) -> Result<()> {
+        match self.is_expired(state) {
             true => Ok(()),
             false => Err(Error::new(
                 Kind::NotExpired,
-                format!("medium {} is held, within its retention, or open for writing", self.own_id(ino)),
+                format!(
+                    "medium {} is held, within its retention, or open for writing",
+                    self.own_id(state.record.attrs.ino)
+                ),
             )),
-        })
+        }
     }
 
     /// Removes a medium with all its names, held or not, as `rm` of each of them would. Durable on return.
@@ -156,65 +165,6 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes expired media whose age is at least `older_than`, or tells with `dry_run` which would go.
-    /// Each is checked again at the moment of its removal. `progress` is called after every few.
-    ///
-    /// # Errors
-    /// `Poisoned`, `Damaged`, `Io`; what was removed before stays removed.
-    pub fn purge(
-        &self,
-        dry_run: bool,
-        older_than: Option<Duration>,
-        progress: &mut dyn FnMut(&PurgeReport),
-    ) -> Result<PurgeReport> {
-        let mut report = PurgeReport::default();
-        let mut after = Vec::new();
-        self.settle();
-        loop {
-            let keys = self.expired_keys(&after, PURGE_STEP)?;
-            let Some((last, _)) = keys.last() else { break };
-            after.clone_from(last);
-            for (key, _) in keys {
-                let Some((_, _, ino)) = schema::parse_age(&key) else { continue };
-                self.purge_one(ino, dry_run, older_than, &mut report)?;
-            }
-            progress(&report);
-        }
-        if report.media > 0 && !dry_run {
-            self.ledger.sync()?;
-        }
-        Ok(report)
-    }
-
-    fn purge_one(&self, ino: Ino, dry_run: bool, older_than: Option<Duration>, report: &mut PurgeReport) -> Result<()> {
-        let Ok(inode) = self.inode(ino) else { return Ok(()) };
-        let (is_expired, is_old, bytes) = {
-            let state = inode.state.read();
-            let start = age_start(&state.record, self.policy().age_by);
-            let is_old = older_than.is_none_or(|d| start.plus_secs(secs(d)) <= self.clock.now());
-            (self.is_expired(&state), is_old, state.record.len)
-        };
-        if !is_old {
-            return Ok(());
-        }
-        let removed = match (is_expired, dry_run) {
-            (false, _) => false,
-            (true, true) => true,
-            (true, false) => match self.remove_expired(ino) {
-                Ok(()) => true,
-                Err(e) if matches!(e.kind(), Kind::NotExpired | Kind::NotFound) => false,
-                Err(e) => return Err(e),
-            },
-        };
-        if removed {
-            report.media += 1;
-            report.bytes += bytes;
-        } else {
-            report.kept += 1;
-        }
-        Ok(())
-    }
-
     /// Holds a medium, or releases it. It outlives this process at once, and is durable on return.
     ///
     /// # Errors
@@ -248,6 +198,10 @@ impl Volume {
             }
             self.store.latch().pass()?;
             self.note_change(&inode, &state)?;
+            // A hold that is taken away again before the index is told of it has been there all the same.
+            if let Some(age) = state.indexed.as_ref().and_then(|indexed| indexed.age) {
+                self.forget_shown(age, ino);
+            }
             let now = self.clock.now();
             change(&mut state.record, now);
             state.record.attrs.ctime = now;
@@ -346,6 +300,10 @@ impl Default for Policy {
                 selector: Selector::Default,
                 keep: Some(Duration::from_secs(30 * 86_400)),
             }],
+            action: ExpiryAction::Show,
+            grace: GRACE,
+            warn_at: None,
+            purge_at: None,
         }
     }
 }

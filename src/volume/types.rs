@@ -214,6 +214,24 @@ pub enum ReserveAmount {
     Percent(u8),
 }
 
+/// What becomes of expired media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExpiryAction {
+    /// They are shown in `.expired`, and removed when somebody does.
+    #[default]
+    Show,
+    /// The daemon removes those that have been shown for the grace period.
+    Purge,
+}
+
+/// How long a medium is shown as expired before it is removed by itself, when nobody says otherwise.
+pub const GRACE: Duration = Duration::from_secs(86_400);
+
+fn default_grace() -> Duration {
+    GRACE
+}
+
 /// What the operator has set; kept in the store, changed while mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -229,6 +247,18 @@ pub struct Policy {
     pub age_by: AgeBy,
     /// How long media are kept. The rule for [`Selector::Default`] is always there.
     pub retention: Vec<RetentionRule>,
+    /// What becomes of expired media.
+    #[serde(default)]
+    pub action: ExpiryAction,
+    /// How long a medium has been shown as expired at least when the daemon removes it by itself.
+    #[serde(default = "default_grace")]
+    pub grace: Duration,
+    /// From how many hundredths of the room in use on somebody is warned, 1 to 100.
+    #[serde(default)]
+    pub warn_at: Option<u8>,
+    /// From how many hundredths of the room in use on expired media are removed, 1 to 100.
+    #[serde(default)]
+    pub purge_at: Option<u8>,
 }
 
 /// A medium as `info`, `ls` and `.expired` show it.
@@ -323,6 +353,9 @@ pub struct Status {
     /// How scrubs are doing.
     #[serde(default)]
     pub scrub: super::ScrubStatus,
+    /// What the daemon does about expired media by itself.
+    #[serde(default)]
+    pub sweep: super::SweepStatus,
 }
 
 /// What `expired purge` did, or would do.
@@ -334,6 +367,33 @@ pub struct PurgeReport {
     pub bytes: u64,
     /// Media that were passed over because they had become held, young or open meanwhile.
     pub kept: u64,
+    /// Bytes of their blobs, which the disk has free when nobody has them open any more.
+    #[serde(default)]
+    pub blob_bytes: u64,
+}
+
+/// Which expired media a purge is about, and whether it removes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PurgeWish {
+    /// Only tell.
+    pub dry_run: bool,
+    /// Only media of at least this age.
+    pub older_than: Option<Duration>,
+    /// Only media that the daemon would remove by itself now: shown as expired for the grace period.
+    pub due: bool,
+}
+
+/// A medium that a purge has removed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// Its media id.
+    pub id: String,
+    /// Its path from the root; bytes that are not UTF-8 as U+FFFD.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of its blob.
+    pub blob_bytes: u64,
 }
 
 /// One expired medium, as `.expired` needs it.

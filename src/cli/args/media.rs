@@ -138,7 +138,7 @@ pub struct ExpiredList {
 /// `expired purge`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Held, young and open media stay: each is looked at again at the moment of removal.\n\nExample:\n  wamedia expired purge --dry-run /srv/whatsappMedia\n  wamedia expired purge --yes --older-than 90d /srv/whatsappMedia"
+    after_help = "Held, young and open media stay: each is looked at again at the moment of removal.\n\nExample:\n  wamedia expired purge --dry-run --list /srv/whatsappMedia\n  wamedia expired purge --dry-run --scheduled /srv/whatsappMedia\n  wamedia expired purge --yes --older-than 90d /srv/whatsappMedia"
 )]
 pub struct ExpiredPurge {
     /// The volume.
@@ -150,6 +150,12 @@ pub struct ExpiredPurge {
     /// Only expired media of at least this age
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub older_than: Option<Duration>,
+    /// Only what the daemon would remove by itself now: shown as expired for the grace period
+    #[arg(long)]
+    pub scheduled: bool,
+    /// Name each medium, one a line, before the result
+    #[arg(long)]
+    pub list: bool,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,

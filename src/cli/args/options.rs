@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::values;
-use crate::control::{Keep, Limit, PolicyChange};
+use crate::control::{Keep, Limit, Mark, PolicyChange};
 use crate::volume::{AgeBy, Reserve, RetentionRule, Selector};
 
 /// What opens the volume. Secrets themselves are never arguments: other users could read them.
@@ -70,6 +70,12 @@ pub struct QuotaArgs {
     /// Free bytes of the backing file system that are never used
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub floor: Option<u64>,
+    /// From how much of the room in use on somebody is warned, for example 80%, or none
+    #[arg(long, value_name = "PERCENT", value_parser = values::mark)]
+    pub warn_at: Option<Mark>,
+    /// From how much of the room in use on the longest expired media are removed, for example 90%, or none
+    #[arg(long, value_name = "PERCENT", value_parser = values::mark)]
+    pub purge_at: Option<Mark>,
 }
 
 /// What `init` may be told of the new volume.
@@ -128,6 +134,8 @@ impl QuotaArgs {
             max_media: self.media_quota,
             reserves: self.reserve.clone(),
             floor_bytes: self.floor,
+            warn_at: self.warn_at,
+            purge_at: self.purge_at,
             ..PolicyChange::default()
         }
     }

@@ -1,12 +1,32 @@
 //! Commands about quota and retention.
 
-use clap::{Args, Subcommand};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::options::{AgeByArg, OutputArgs, QuotaArgs, TargetArgs};
 use super::volume::Status;
 use crate::cli::values;
 use crate::control::Keep;
-use crate::volume::RetentionRule;
+use crate::volume::{ExpiryAction, RetentionRule};
+
+/// What becomes of expired media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ActionArg {
+    /// They are shown in .expired, and removed when somebody does
+    Show,
+    /// The daemon removes those that have been shown for the grace period
+    Purge,
+}
+
+impl From<ActionArg> for ExpiryAction {
+    fn from(action: ActionArg) -> ExpiryAction {
+        match action {
+            ActionArg::Show => ExpiryAction::Show,
+            ActionArg::Purge => ExpiryAction::Purge,
+        }
+    }
+}
 
 /// `quota`
 #[derive(Args, Debug)]
@@ -76,6 +96,7 @@ pub enum RetentionAction {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  wamedia retention set --default 30d --type 'image/*=7d' --prefix outgoing=3d /srv/whatsappMedia\n  \
+wamedia retention set --action purge --grace 24h /srv/whatsappMedia\n  \
 wamedia retention set --medium outgoing/photo.jpg --keep forever /srv/whatsappMedia"
 )]
 pub struct RetentionSet {
@@ -91,6 +112,12 @@ pub struct RetentionSet {
     /// From when age is counted
     #[arg(long, value_name = "WHAT", value_enum)]
     pub age_by: Option<AgeByArg>,
+    /// What becomes of expired media
+    #[arg(long, value_name = "ACTION", value_enum)]
+    pub action: Option<ActionArg>,
+    /// How long a medium is shown as expired before it is removed by itself
+    #[arg(long, value_name = "TIME", value_parser = values::grace)]
+    pub grace: Option<Duration>,
     /// Single media, by id or path, that get a retention of their own
     #[arg(long = "medium", value_name = "MEDIUM", requires = "keep")]
     pub media: Vec<String>,

@@ -137,6 +137,7 @@ fn default_policy(store: &Path) -> Policy {
         floor_bytes: DEFAULT_FLOOR_BYTES.min(total_bytes / DEFAULT_FLOOR_SHARE),
         age_by: AgeBy::Written,
         retention: vec![default_rule(keep)],
+        ..Policy::default()
     }
 }
 

@@ -22,7 +22,7 @@ pub fn run(action: QuotaAction, environment: &Environment) -> Outcome {
         QuotaAction::Set(args) => {
             let change = args.quota.change();
             if change.is_empty() {
-                let message = "say what to change: --quota, --media-quota, --reserve or --floor";
+                let message = "say what to change: --quota, --media-quota, --reserve, --floor, --warn-at or --purge-at";
                 return Err(Error::new(Kind::Invalid, message).into());
             }
             show(&args.target, &change, args.output, environment)
@@ -76,5 +76,8 @@ fn rows(policy: &Policy, status: &Status) -> Vec<(&'static str, String)> {
         "floor",
         format!("{} stay free ({} are free)", size(policy.floor_bytes), size(status.backing_free_bytes)),
     ));
+    let mark = |mark: Option<u8>| mark.map_or_else(|| "none".to_owned(), |percent| format!("{percent} %"));
+    rows.push(("warns at", mark(policy.warn_at)));
+    rows.push(("purges at", mark(policy.purge_at)));
     rows
 }

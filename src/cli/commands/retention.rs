@@ -11,7 +11,7 @@ use crate::cli::{output, session};
 use crate::control::change::describe;
 use crate::control::{Keep, PolicyChange, Request};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{AgeBy, Policy, Selector};
+use crate::volume::{AgeBy, ExpiryAction, Policy, Selector};
 
 /// Shows or changes how long media are kept.
 ///
@@ -36,13 +36,15 @@ fn set(args: &RetentionSet) -> Result<PolicyChange> {
     let default = args.default.map(default_rule);
     let change = PolicyChange {
         age_by: args.age_by.map(AgeBy::from),
+        action: args.action.map(ExpiryAction::from),
+        grace: args.grace,
         rules: default.into_iter().chain(args.types.clone()).chain(args.prefixes.clone()).collect(),
         ..PolicyChange::default()
     };
     if change.is_empty() && args.keep.is_none() {
         return Err(Error::new(
             Kind::Invalid,
-            "say what to set: --default, --type, --prefix, --age-by, or --medium with --keep",
+            "say what to set: --default, --type, --prefix, --age-by, --action, --grace, or --medium with --keep",
         ));
     }
     Ok(change)
@@ -98,5 +100,11 @@ fn show(policy: &Policy, output: OutputArgs) -> Result<()> {
         AgeBy::Written => "the last write",
         AgeBy::Used => "the last use",
     };
-    output::line(&format!("age is counted from {from}"))
+    output::line(&format!("age is counted from {from}"))?;
+    output::line(&match policy.action {
+        ExpiryAction::Show => "expired media are shown in .expired and stay until somebody removes them".to_owned(),
+        ExpiryAction::Purge => {
+            format!("expired media are removed when they have been shown for {}", crate::clock::short(policy.grace))
+        }
+    })
 }

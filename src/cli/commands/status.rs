@@ -8,9 +8,10 @@ use crate::cli::output::{self, size, size_limit};
 use crate::cli::session::{self, Session};
 use crate::cli::target::Target;
 use crate::cli::views::{StatusView, is_encrypted};
+use crate::clock::short;
 use crate::control::{Hello, Reply, Request};
 use crate::error::Result;
-use crate::volume::Status;
+use crate::volume::{ExpiryAction, Status, SweepStatus};
 
 /// Shows how a volume is doing.
 ///
@@ -65,9 +66,29 @@ fn rows(status: &Status, store: &str, hello: Option<&Hello>) -> Vec<(&'static st
     for (kind, media, bytes) in &status.by_kind {
         rows.push(("kind", format!("{kind}: {} ({})", output::media_count(*media), size(*bytes))));
     }
+    rows.push(("expiry", expiry(&status.sweep)));
+    if status.sweep.is_warned {
+        rows.push(("warning", format!("{} % of the room is in use", status.sweep.percent)));
+    }
     rows.extend(scrub::rows(&status.scrub));
     rows.extend(status.recovery.iter().map(|note| ("recovery", note.clone())));
     rows
+}
+
+/// What becomes of expired media, and what became of some.
+fn expiry(sweep: &SweepStatus) -> String {
+    let mut parts = vec![match sweep.action {
+        ExpiryAction::Show => "shown".to_owned(),
+        ExpiryAction::Purge => format!("removed when shown for {}", short(sweep.grace)),
+    }];
+    if let Some(mark) = sweep.purge_at {
+        parts.push(format!("the oldest go from {mark} % on"));
+    }
+    if sweep.purged_media > 0 {
+        let (media, bytes) = (output::media_count(sweep.purged_media), size(sweep.purged_bytes));
+        parts.push(format!("{media} ({bytes}) removed by itself"));
+    }
+    parts.join("; ")
 }
 
 fn mounted(hello: Option<&Hello>) -> String {
