@@ -33,6 +33,7 @@ pub fn policy(keep_secs: u64) -> Policy {
         floor_bytes: 0,
         age_by: wamedia::volume::AgeBy::Written,
         retention,
+        ..Policy::default()
     }
 }
 
