@@ -30,7 +30,15 @@ impl Volume {
         (bytes, media)
     }
 
-    /// How the volume is doing.
+    /// Nothing, where the disk of a poisoned volume can no longer be read: that it is so is what its operator must be told.
+    fn as_far_as_can_be_read<T: Default>(&self, error: Error) -> Result<T> {
+        match self.store.latch().reason() {
+            Some(_) => Ok(T::default()),
+            None => Err(error),
+        }
+    }
+
+    /// How the volume is doing. Of one that is poisoned, as far as its disk can be read.
     ///
     /// # Errors
     /// `Damaged`, `Io`.
@@ -39,7 +47,7 @@ impl Volume {
         let policy = self.policy();
         let totals = self.totals.lock().clone();
         let (used_bytes, media, refused_writes) = self.quota.used();
-        let expired = self.expired_keys(&[], usize::MAX)?;
+        let expired = self.expired_keys(&[], usize::MAX).or_else(|e| self.as_far_as_can_be_read(e))?;
         let state = match self.store.latch().reason() {
             Some(reason) => format!("poisoned: {reason}"),
             None => "ok".to_owned(),
@@ -57,14 +65,18 @@ impl Volume {
             expired: expired.len() as u64,
             expired_bytes: expired.iter().map(|(_, len)| len).sum(),
             held: totals.held,
-            oldest: self.oldest()?,
-            backing_free_bytes: self.store.space()?.free,
+            oldest: self.oldest().or_else(|e| self.as_far_as_can_be_read(e))?,
+            backing_free_bytes: self
+                .store
+                .space()
+                .map(|space| space.free)
+                .or_else(|e| self.as_far_as_can_be_read(e))?,
             floor_bytes: policy.floor_bytes,
             by_kind: by_kind(&totals),
             refused_writes,
             recovery: self.notes(),
             scrub: self.scrub_status(),
-            sweep: self.sweep_status()?,
+            sweep: self.sweep_status().or_else(|e| self.as_far_as_can_be_read(e))?,
         })
     }
 
