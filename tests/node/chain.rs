@@ -45,7 +45,7 @@ impl Chain {
             options.extend([format!("--{name}-file"), text(&path).to_owned()]);
         }
         let upstream_options =
-            ["--upstream", "cloud", "--phone-number-id", PHONE_NUMBER_ID, "--settle-grace", "3s", "--upstream-url"];
+            ["--upstream", "cloud", "--phone-number-id", PHONE_NUMBER_ID, "--settle-grace", "30s", "--upstream-url"];
         options.extend(upstream_options.map(str::to_owned));
         options.push(upstream.base());
         let served = Served::again(place, user, &options.iter().map(String::as_str).collect::<Vec<_>>());
