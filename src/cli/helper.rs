@@ -139,7 +139,7 @@ mod tests {
         let mount = mount_of(
             "/sbin/mount.wamedia /s /m -n -v -t fuse.wamedia -o rw,key_file=/k,dev,suid,scrub-every=off,fsname=x",
         );
-        assert!(mount.daemon && !mount.init);
+        assert!(mount.daemon.in_background && !mount.init);
         assert_eq!((mount.store.as_path(), mount.mount_point.as_path()), (Path::new("/s"), Path::new("/m")));
         assert_eq!(mount.keys.key_file.as_deref(), Some(Path::new("/k")));
         assert_eq!(mount.options, ["rw,dev,suid,fsname=x"]);

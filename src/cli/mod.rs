@@ -69,8 +69,8 @@ fn exit_of(outcome: Outcome) -> Exit {
 
 fn course(command: &Command) -> Course {
     match command {
-        Command::Mount(mount) if mount.daemon || mount.log_file.is_some() => Course::Background,
-        Command::Serve(serve) if serve.daemon || serve.log_file.is_some() => Course::Background,
+        Command::Mount(mount) if mount.daemon.logs_elsewhere() => Course::Background,
+        Command::Serve(serve) if serve.daemon.logs_elsewhere() => Course::Background,
         Command::Mount(_) | Command::Serve(_) => Course::Foreground,
         _ => Course::Command,
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::downloads::hex;
 use super::fetch::FetchConfig;
 use super::secret::Secret;
 use super::upstream::UpstreamConfig;
+use crate::volume::hex;
 
 /// The certificate chain and the key a node shows, as PEM files.
 #[derive(Clone, Debug)]

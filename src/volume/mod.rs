@@ -66,6 +66,7 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::options::{KeyArgs, OutputArgs, TargetArgs};
-use crate::cli::values::{self, Period};
-use crate::control::{Keep, Limit};
+use super::options::{DaemonArgs, KeyArgs, OutputArgs, TargetArgs};
+use crate::cli::values;
+use crate::control::Keep;
 use crate::node::fetch::Network;
 use crate::node::tokens::Role;
 
@@ -115,21 +115,9 @@ pub struct Serve {
     /// The node.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Return once it answers, and serve in the background
-    #[arg(long)]
-    pub daemon: bool,
-    /// Write the log to this file
-    #[arg(long, value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
-    /// Memory for the index
-    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
-    pub index_cache: u64,
-    /// Scrub by itself so long after the last scrub, or off
-    #[arg(long, value_name = "TIME", value_parser = values::period, default_value = "30d")]
-    pub scrub_every: Period,
-    /// Bytes a second that such a scrub reads, or none for as fast as the disk is
-    #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
-    pub scrub_rate: Limit,
+    /// The daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
     /// The store
     #[arg(value_name = "STORE")]
     pub store: PathBuf,

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::values;
+use crate::cli::log::Log;
+use crate::cli::values::{self, Period};
 use crate::control::{Keep, Limit, Mark, PolicyChange};
-use crate::volume::{AgeBy, Reserve, RetentionRule, Selector};
+use crate::error::Result;
+use crate::volume::{AgeBy, Reserve, RetentionRule, Schedule, Selector};
 
 /// What opens the volume. Secrets themselves are never arguments: other users could read them.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,56 @@ impl From<AgeByArg> for AgeBy {
             AgeByArg::Written => AgeBy::Written,
             AgeByArg::Used => AgeBy::Used,
         }
+    }
+}
+
+/// How whoever serves a volume runs.
+#[derive(Args, Clone, Debug)]
+pub struct DaemonArgs {
+    /// Return once it answers, and serve in the background
+    #[arg(long = "daemon")]
+    pub in_background: bool,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Memory for the index
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
+    pub index_cache: u64,
+    /// Scrub by itself so long after the last scrub, or off
+    #[arg(long, value_name = "TIME", value_parser = values::period, default_value = "30d")]
+    pub scrub_every: Period,
+    /// Bytes a second that such a scrub reads, or none for as fast as the disk is
+    #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
+    pub scrub_rate: Limit,
+}
+
+impl DaemonArgs {
+    /// When it scrubs by itself.
+    #[must_use]
+    pub fn scrubs(&self) -> Option<Schedule> {
+        match self.scrub_every {
+            Period::Off => None,
+            Period::Every(every) => Some(Schedule { every, rate: self.scrub_rate.as_option() }),
+        }
+    }
+
+    /// Whether the log goes elsewhere than to who has started it.
+    #[must_use]
+    pub fn logs_elsewhere(&self) -> bool {
+        self.in_background || self.log_file.is_some()
+    }
+
+    /// Has the log go where it is to go before the daemon answers.
+    ///
+    /// # Errors
+    /// `Io` for the file.
+    pub fn direct(&self, log: &Log) -> Result<()> {
+        match &self.log_file {
+            Some(path) => log.to_file(path)?,
+            None if self.in_background => log.to_caller(),
+            None => {}
+        }
+        Ok(())
     }
 }
 

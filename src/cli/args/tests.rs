@@ -104,8 +104,8 @@ fn values_reach_their_places() {
     };
     assert_eq!(mount.options, ["a,b=c", "d"]);
     assert_eq!(mount.new.quota.quota, Some(Limit::At(8 << 20)));
-    assert_eq!(mount.index_cache, 16 << 20);
-    assert!(mount.init && !mount.daemon);
+    assert_eq!(mount.daemon.index_cache, 16 << 20);
+    assert!(mount.init && !mount.daemon.in_background);
 
     let Command::Ls(ls) = parse("ls --sort age M").unwrap().command else { panic!("no ls") };
     assert_eq!(ls.sort, Some(SortBy::Age));

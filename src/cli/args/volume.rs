@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::node::NodeArgs;
-use super::options::{InitArgs, KeyArgs, OutputArgs, TargetArgs};
-use crate::cli::values::{self, Period};
-use crate::control::Limit;
+use super::options::{DaemonArgs, InitArgs, KeyArgs, OutputArgs, TargetArgs};
 
 /// `init`
 #[derive(Args, Debug)]
@@ -45,27 +43,15 @@ pub struct Mount {
     /// What it is to be, if it is made.
     #[command(flatten)]
     pub new: InitArgs,
-    /// Return once the mount answers, and serve it in the background
-    #[arg(long)]
-    pub daemon: bool,
+    /// The daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
     /// The HTTP media API beside the mount.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Write the log to this file
-    #[arg(long, value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
     /// Mount options, separated by commas
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
-    /// Memory for the index
-    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16MiB")]
-    pub index_cache: u64,
-    /// Scrub by itself so long after the last scrub, or off
-    #[arg(long, value_name = "TIME", value_parser = values::period, default_value = "30d")]
-    pub scrub_every: Period,
-    /// Bytes a second that such a scrub reads, or none for as fast as the disk is
-    #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
-    pub scrub_rate: Limit,
     /// The store
     #[arg(value_name = "STORE")]
     pub store: PathBuf,

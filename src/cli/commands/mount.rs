@@ -7,13 +7,10 @@ use crate::cli::args::Mount;
 use crate::cli::daemon::{self, MountAt, Service};
 use crate::cli::environment::Environment;
 use crate::cli::log::Log;
-use crate::cli::values::Period;
 use crate::cli::{holder, keys, node, target};
-use crate::control::Limit;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
-use crate::volume::Schedule;
 
 /// Mounts a volume and serves it: in the foreground, or with `--daemon` in the background once it answers.
 ///
@@ -41,29 +38,17 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     // Asked for while there still is a terminal.
     let sources = keys::read(&args.keys, environment, &superblock)?;
     holder::wait_for(&places.store);
-    match &args.log_file {
-        Some(path) => log.to_file(path)?,
-        None if args.daemon => log.to_caller(),
-        None => {}
-    }
+    args.daemon.direct(log)?;
     let service = Service {
         store: places.store,
         mount: Some(MountAt { point: places.mount_point, options }),
         node,
-        index_cache_bytes: args.index_cache,
-        scrubs: schedule(args.scrub_every, args.scrub_rate),
+        index_cache_bytes: args.daemon.index_cache,
+        scrubs: args.daemon.scrubs(),
         sources,
-        log_file: args.log_file,
+        log_file: args.daemon.log_file,
     };
-    daemon::run(service, args.daemon, log)
-}
-
-/// When the daemon scrubs by itself.
-pub(super) fn schedule(every: Period, rate: Limit) -> Option<Schedule> {
-    match every {
-        Period::Off => None,
-        Period::Every(every) => Some(Schedule { every, rate: rate.as_option() }),
-    }
+    daemon::run(service, args.daemon.in_background, log)
 }
 
 /// Where the volume is and is to be.

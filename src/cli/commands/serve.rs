@@ -1,7 +1,6 @@
 //! `wamedia serve`.
 
 use super::Outcome;
-use super::mount::schedule;
 use crate::cli::args::Serve;
 use crate::cli::daemon::{self, Service};
 use crate::cli::environment::Environment;
@@ -26,19 +25,15 @@ pub fn run(args: Serve, environment: &Environment, log: &Log) -> Outcome {
     // Asked for while there still is a terminal.
     let sources = keys::read(&args.keys, environment, &superblock)?;
     holder::wait_for(&store);
-    match &args.log_file {
-        Some(path) => log.to_file(path)?,
-        None if args.daemon => log.to_caller(),
-        None => {}
-    }
+    args.daemon.direct(log)?;
     let service = Service {
         store,
         mount: None,
         node,
-        index_cache_bytes: args.index_cache,
-        scrubs: schedule(args.scrub_every, args.scrub_rate),
+        index_cache_bytes: args.daemon.index_cache,
+        scrubs: args.daemon.scrubs(),
         sources,
-        log_file: args.log_file,
+        log_file: args.daemon.log_file,
     };
-    daemon::run(service, args.daemon, log)
+    daemon::run(service, args.daemon.in_background, log)
 }

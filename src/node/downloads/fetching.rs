@@ -9,14 +9,15 @@ use futures_util::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::pace;
 use super::table::{self, End, Inbound};
-use super::{hex, pace};
 use crate::error::{Error, Kind, Result};
 use crate::ids::MediaId;
 use crate::node::core::{Core, blocking};
 use crate::node::intake::Intake;
 use crate::node::queue::{Bounds, Job, Outcome, Plan, Topic, Worker};
 use crate::node::upstream::{Upstream, UpstreamError};
+use crate::volume::hex;
 use crate::volume::{Class, Volume};
 
 /// Fetches under way at a time, in all and of one number.

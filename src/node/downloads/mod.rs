@@ -9,13 +9,3 @@ mod table;
 pub use api::router;
 pub use fetching::Downloads;
 pub use table::{Look, MAX_ID, look, media_id, note_inbound, sweep};
-
-/// Bytes as lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
-}

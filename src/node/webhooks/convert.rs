@@ -178,7 +178,7 @@ fn hex_digest(told: &str) -> Option<String> {
         return Some(told.to_ascii_lowercase());
     }
     let bytes: [u8; 32] = STANDARD.decode(told).ok()?.try_into().ok()?;
-    Some(crate::node::downloads::hex(&bytes))
+    Some(crate::volume::hex(&bytes))
 }
 
 #[cfg(test)]
