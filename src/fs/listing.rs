@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
+use crate::error::Kind;
 use crate::ids::Ino;
 
 use super::adapter::{Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl};
@@ -151,23 +152,30 @@ impl WamediaFs {
         if (offset < 1 && add(&dot(b".", expired::INO, 1))) || (offset < 2 && add(&dot(b"..", Ino::ROOT, 2))) {
             return Ok(());
         }
+        // The first page of every listing is asked for with attributes, whoever lists. They would take the records of the media,
+        // which lie apart, so it ends here; who then looks at the entries is asked for with attributes further on.
+        if with_attrs && offset < 2 {
+            return Ok(());
+        }
         let mut after = offset;
         let limit = if with_attrs { PAGE_WITH_ATTRS } else { PAGE };
         loop {
             let page = self.ask("readdir", expired::INO, |volume| listing.page(volume, after, limit))?;
             for (offset, found) in &page {
                 let attr = self.ask("readdir", found.ino, |volume| {
-                    caller.expect_reach(volume, found.ino)?;
-                    volume.getattr(found.ino)
+                    if !caller.reaches_one_of(volume, &found.parents)? {
+                        return Err(Kind::AccessDenied.into());
+                    }
+                    with_attrs.then(|| volume.getattr(found.ino)).transpose()
                 });
                 // A medium that went since the page was made is left out, as is one that the caller could not come to.
                 let Ok(attr) = attr else { continue };
                 let entry = Entry {
                     ino: expired::alias(found.ino),
-                    file_type: file_type(attr.kind),
+                    file_type: FileType::RegularFile,
                     name: &found.name,
                     offset: *offset,
-                    attr: Some(expired::entry_attributes(&attr)),
+                    attr: attr.as_ref().map(expired::entry_attributes),
                     ttl: TTL_NONE,
                 };
                 if add(&entry) {

@@ -43,8 +43,16 @@ impl Caller {
         if self.is_root() {
             return Ok(true);
         }
-        for dir in volume.holders_of(medium)? {
-            if self.passes(volume, dir)? {
+        self.reaches_one_of(volume, &volume.holders_of(medium)?)
+    }
+
+    /// Whether it can come to what has a name in each of these directories, by one of them.
+    pub(super) fn reaches_one_of(&self, volume: &Volume, parents: &[Ino]) -> Result<bool> {
+        if self.is_root() {
+            return Ok(true);
+        }
+        for dir in parents {
+            if self.passes(volume, *dir)? {
                 return Ok(true);
             }
         }

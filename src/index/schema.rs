@@ -10,7 +10,7 @@
 //! | `Entries` | parent ino (8), link id (8) | the directory entry |
 //! | `Names` | parent ino (8), digest of the name (12) | the link id |
 //! | `Ids` | digest of the media id (16), ino (8) | empty |
-//! | `Ages` | class (2), seconds (8), nanoseconds (4), ino (8) | empty |
+//! | `Ages` | class (2), seconds (8), nanoseconds (4), ino (8) | how it is listed |
 //! | `Types` | digest of the MIME type (16), ino (8) | empty |
 
 use crate::clock::Timestamp;

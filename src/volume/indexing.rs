@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::inode::{Inode, State, recount};
+use super::listed::Listed;
 use super::record::{Named, Record, Totals};
 use super::types::{DirEntry, FileKind};
 use super::{Volume, own_id};
@@ -37,7 +38,7 @@ impl Sealer for IndexSealer {
     }
 }
 
-fn damaged(what: &str) -> Error {
+pub(super) fn damaged(what: &str) -> Error {
     Error::new(Kind::Damaged, format!("a record of the index is damaged ({what}); run `wamedia rebuild-index`"))
 }
 
@@ -140,14 +141,13 @@ impl Volume {
     pub(super) fn index_record(&self, new: &Record, old: Option<&Record>) {
         let ino = new.attrs.ino;
         let old_age = old.and_then(|o| o.age);
-        if old_age != new.age || old.is_some_and(|o| o.len != new.len) {
-            if let Some(age) = old_age {
-                self.index.delete(Table::Ages, &schema::age(age.class, age.when, ino));
-                self.forget_shown(age, ino);
-            }
-            if let Some(age) = new.age {
-                self.index.put(Table::Ages, &schema::age(age.class, age.when, ino), new.len.to_le_bytes().to_vec());
-            }
+        let has_moved = old_age != new.age || old.is_some_and(|o| o.len != new.len);
+        if let Some(age) = old_age.filter(|_| has_moved) {
+            self.index.delete(Table::Ages, &schema::age(age.class, age.when, ino));
+            self.forget_shown(age, ino);
+        }
+        if let Some(age) = new.age.filter(|_| has_moved || old.is_some_and(|o| !Listed::is_same(o, new))) {
+            self.index.put(Table::Ages, &schema::age(age.class, age.when, ino), Listed::of(new).encode());
         }
         if new.is_medium() {
             let old_mime = old.and_then(Record::mime);
@@ -274,12 +274,17 @@ impl Volume {
     }
 
     fn id_by_links(&self, ino: Ino, links: &[Link]) -> Result<MediaId> {
-        for link in links {
-            if let Some(id) = MediaId::parse(&link.name) {
+        self.id_by_names(ino, links.iter().map(|link| (link.parent, link.name.as_slice())))
+    }
+
+    /// The same for the directories and names of its links.
+    pub(super) fn id_by_names<'a>(&self, ino: Ino, names: impl Iterator<Item = (Ino, &'a [u8])>) -> Result<MediaId> {
+        for (parent, name) in names {
+            if let Some(id) = MediaId::parse(name) {
                 return Ok(id);
             }
-            if link.name.len() == 24
-                && let Some(id) = self.shared_id(link)?
+            if name.len() == 24
+                && let Some(id) = self.shared_id(parent, name)?
             {
                 return Ok(id);
             }
@@ -287,9 +292,9 @@ impl Volume {
         Ok(self.own_id(ino))
     }
 
-    fn shared_id(&self, link: &Link) -> Result<Option<MediaId>> {
-        let mut names = vec![link.name.clone()];
-        let mut at = link.parent;
+    fn shared_id(&self, parent: Ino, name: &[u8]) -> Result<Option<MediaId>> {
+        let mut names = vec![name.to_vec()];
+        let mut at = parent;
         while names.len() < 4 && at != Ino::ROOT {
             let dir = self.inode(at)?;
             let state = dir.state.read();

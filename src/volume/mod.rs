@@ -29,6 +29,7 @@ mod inode;
 mod interleaving_tests;
 mod ledger;
 mod life;
+mod listed;
 mod names;
 mod own_id;
 mod packed;

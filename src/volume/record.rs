@@ -10,7 +10,7 @@ use super::packed;
 use super::types::Attr;
 
 /// Version of the records below; another one means that the index is made anew.
-pub(super) const RECORD_VERSION: u64 = 2;
+pub(super) const RECORD_VERSION: u64 = 3;
 
 /// Where the truth about an inode lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

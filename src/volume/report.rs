@@ -47,7 +47,7 @@ impl Volume {
         let policy = self.policy();
         let totals = self.totals.lock().clone();
         let (used_bytes, media, refused_writes) = self.quota.used();
-        let expired = self.expired_keys(&[], usize::MAX).or_else(|e| self.as_far_as_can_be_read(e))?;
+        let (expired, expired_bytes) = self.expired_totals().or_else(|e| self.as_far_as_can_be_read(e))?;
         let state = match self.store.latch().reason() {
             Some(reason) => format!("poisoned: {reason}"),
             None => "ok".to_owned(),
@@ -62,8 +62,8 @@ impl Volume {
             media,
             max_media: policy.max_media,
             directories: totals.directories,
-            expired: expired.len() as u64,
-            expired_bytes: expired.iter().map(|(_, len)| len).sum(),
+            expired,
+            expired_bytes,
             held: totals.held,
             oldest: self.oldest().or_else(|e| self.as_far_as_can_be_read(e))?,
             backing_free_bytes: self

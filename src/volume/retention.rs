@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Volume;
 use super::aging::has_prefixes;
+use super::indexing::damaged;
 use super::inode::{Inode, State};
+use super::listed::{Listed, Shown};
 use super::record::Record;
 use super::types::{AgeBy, Expired, ExpiryAction, FileKind, GRACE, Policy, RetentionRule, Selector};
 use crate::clock::Timestamp;
@@ -16,10 +18,12 @@ use crate::index::{Table, schema};
 use crate::media;
 
 const MAX_ENTRY_LEN: usize = 255;
+/// Media counted in one step.
+const COUNT_STEP: usize = 1024;
 
 impl Volume {
-    /// Keys of expired media after `after`, at most `limit`, with their lengths. Those open for writing are left out.
-    pub(super) fn expired_keys(&self, after: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, u64)>> {
+    /// Keys of expired media after `after`, at most `limit`, with how they are listed. Those open for writing are left out.
+    pub(super) fn expired_keys(&self, after: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Listed)>> {
         let writing = self.tracking.writing.lock().clone();
         let mut found = Vec::new();
         for (class, until) in self.in_force().thresholds(self.clock.now()) {
@@ -32,14 +36,26 @@ impl Volume {
             // Open ones do not use up the limit, so that an empty answer means the end.
             let rest = (limit - found.len()).saturating_add(writing.len());
             for (key, value) in self.index.scan(Table::Ages, from, Bound::Included(&to), rest)? {
-                let len = value.try_into().map_or(0, u64::from_le_bytes);
+                let listed = Listed::decode(&value).map_err(|e| damaged(e.0))?;
                 let is_open = schema::parse_age(&key).is_some_and(|(_, _, ino)| writing.contains(&ino));
                 if !is_open {
-                    found.push((key, len));
+                    found.push((key, listed));
                 }
             }
         }
         Ok(found)
+    }
+
+    /// How many media are expired, and their bytes.
+    pub(super) fn expired_totals(&self) -> Result<(u64, u64)> {
+        let (mut media, mut bytes, mut after) = (0, 0, Vec::new());
+        loop {
+            let keys = self.expired_keys(&after, COUNT_STEP)?;
+            let Some((last, _)) = keys.last() else { return Ok((media, bytes)) };
+            after.clone_from(last);
+            media += keys.len() as u64;
+            bytes += keys.iter().map(|(_, listed)| listed.len).sum::<u64>();
+        }
     }
 
     /// Expired media after the cursor `after` (empty: from the start), at most `limit`. Costs what it returns.
@@ -55,22 +71,37 @@ impl Volume {
             if keys.is_empty() {
                 break;
             }
-            for (key, _) in keys {
+            for (key, listed) in keys {
                 after.clone_from(&key);
                 let Some((_, _, ino)) = schema::parse_age(&key) else { continue };
-                let Ok(inode) = self.inode(ino) else { continue };
-                if self.is_expired(&inode.state.read()) {
-                    found.push(self.expired_entry(&inode, key)?);
+                match (self.cache.get(ino), listed.shown) {
+                    // What nobody knows of is as the index says.
+                    (None, Some(shown)) => found.push(self.expired_as_listed(ino, shown, key)?),
+                    _ => {
+                        let Ok(inode) = self.inode(ino) else { continue };
+                        if self.is_expired(&inode.state.read()) {
+                            found.push(self.expired_entry(&inode, key)?);
+                        }
+                    }
                 }
             }
         }
         Ok(found)
     }
 
+    fn expired_as_listed(&self, ino: Ino, shown: Shown, cursor: Vec<u8>) -> Result<Expired> {
+        let id = self.id_by_names(ino, std::iter::once((shown.parent, shown.name.as_slice())))?;
+        let name = expired_name(&shown.name, &shown.extension, &id);
+        Ok(Expired { ino, id, name, parents: vec![shown.parent], cursor })
+    }
+
     fn expired_entry(&self, inode: &Inode, cursor: Vec<u8>) -> Result<Expired> {
         let id = self.id_of(inode.ino)?;
         let state = inode.state.read();
-        Ok(Expired { ino: inode.ino, id, name: expired_name(&state.record, &id), cursor })
+        let links = &state.record.attrs.links;
+        let own = links.first().map_or(&[][..], |link| link.name.as_slice());
+        let name = expired_name(own, state.record.mime().map_or("bin", media::extension), &id);
+        Ok(Expired { ino: inode.ino, id, name, parents: links.iter().map(|link| link.parent).collect(), cursor })
     }
 
     /// The expired medium with this name in `.expired`.
@@ -269,13 +300,11 @@ impl Volume {
 }
 
 /// The name of an expired medium: its id and extension when its own name says no more, else id and name.
-fn expired_name(record: &Record, id: &MediaId) -> Vec<u8> {
-    let own = record.attrs.links.first().map_or(&[][..], |l| l.name.as_slice());
+fn expired_name(own: &[u8], extension: &str, id: &MediaId) -> Vec<u8> {
     let [_, _, rest] = id.shared_path();
     let says_no_more = own == id.to_string().as_bytes() || own == rest.as_bytes();
     let mut name = id.to_string().into_bytes();
     if says_no_more {
-        let extension = record.mime().map_or("bin", media::extension);
         name.push(b'.');
         name.extend_from_slice(extension.as_bytes());
         return name;

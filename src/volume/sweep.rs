@@ -306,13 +306,13 @@ impl Volume {
     ) -> Result<Option<Vec<u8>>> {
         let keys = self.expired_keys(after, PURGE_STEP)?;
         let Some(next) = keys.last().map(|(key, _)| key.clone()) else { return Ok(None) };
-        for (key, len) in keys {
+        for (key, listed) in keys {
             let Some((_, _, ino)) = schema::parse_age(&key) else { continue };
             if self.shown_since(&key)?.is_none() {
                 self.index.put(Table::Meta, &shown_key(&key), now.secs.to_le_bytes().to_vec());
                 self.sweeping.has_notes.store(SOME, Ordering::Release);
                 course.expired.media += 1;
-                course.expired.bytes += len;
+                course.expired.bytes += listed.len;
             }
             if policy.action == ExpiryAction::Purge && self.is_due(&key)? {
                 self.remove_counted(ino, &key, course)?;

@@ -405,6 +405,8 @@ pub struct Expired {
     pub id: MediaId,
     /// Its name in `.expired`: `<id>.<extension>` or `<id>_<name>`, at most 255 bytes.
     pub name: Vec<u8>,
+    /// The directories that it has its names in.
+    pub parents: Vec<Ino>,
     /// Where to go on: pass it as `after` to get what follows.
     pub cursor: Vec<u8>,
 }

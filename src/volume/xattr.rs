@@ -133,7 +133,7 @@ impl Volume {
             b"user.wamedia.quota.media" => media.to_string(),
             b"user.wamedia.quota.expired" => {
                 self.settle();
-                self.expired_keys(&[], usize::MAX)?.len().to_string()
+                self.expired_totals()?.0.to_string()
             }
             b"user.wamedia.volume" => self.id.to_string(),
             b"user.wamedia.store" => {
