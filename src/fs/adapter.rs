@@ -49,7 +49,7 @@ thread_local! {
 pub(super) struct WamediaFs {
     pub(super) volume: Arc<Volume>,
     pub(super) handles: Handles,
-    pub(super) references: References,
+    pub(super) references: Arc<References>,
     pub(super) expired_listed: bool,
     pub(super) chunks: Arc<ChunkGiver>,
     pulse: Arc<Pulse>,
@@ -61,7 +61,7 @@ impl WamediaFs {
         WamediaFs {
             volume,
             handles: Handles::new(),
-            references: References::new(),
+            references: Arc::new(References::new()),
             expired_listed,
             chunks: Arc::default(),
             pulse,

@@ -45,6 +45,13 @@ impl References {
         }
     }
 
+    /// Whether the kernel knows the inode, or is about to be told of it by an answer that was found before now: what was removed
+    /// from the volume before this call and is not known will not become so. Waits for the answers that are being made.
+    pub(super) fn knows(&self, ino: Ino) -> bool {
+        let _gate = self.gate.write();
+        ino == Ino::ROOT || self.shard(ino).is_none_or(|shard| shard.lock().contains_key(&ino.0))
+    }
+
     /// Whether nothing is left of the inode's count.
     fn lower(&self, ino: Ino, count: u64) -> bool {
         let Some(shard) = self.shard(ino) else { return false };
@@ -102,6 +109,16 @@ mod tests {
         assert!(forgotten(&references, 5, 1));
         references.telling().told(Ino(5));
         assert!(forgotten(&references, 5, 1));
+    }
+
+    #[test]
+    fn what_the_kernel_was_told_of_it_knows_until_it_forgets_it() {
+        let references = References::new();
+        assert!(references.knows(Ino::ROOT) && !references.knows(Ino(5)));
+        references.telling().told(Ino(5));
+        assert!(references.knows(Ino(5)));
+        assert!(forgotten(&references, 5, 1));
+        assert!(!references.knows(Ino(5)));
     }
 
     #[cfg(feature = "interleavings")]

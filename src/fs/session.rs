@@ -70,7 +70,7 @@ fn serve_fd(
     ready: impl FnOnce(&Unmounter),
 ) -> Result<()> {
     let volume = Arc::clone(&fs.volume);
-    let chunks = Arc::clone(&fs.chunks);
+    let (chunks, references) = (Arc::clone(&fs.chunks), Arc::clone(&fs.references));
     let Some(session) = shake_hands(fs, fd, unmounter, options)? else {
         return Ok(());
     };
@@ -78,7 +78,7 @@ fn serve_fd(
         tracing::warn!(%error, "small reads are slower without it");
     }
     drop(chunks);
-    let watcher = match KernelWatcher::start(session.notifier()) {
+    let watcher = match KernelWatcher::start(session.notifier(), references) {
         Ok(watcher) => watcher,
         Err(error) => {
             let _ = unmounter.leave_tree();

@@ -105,6 +105,44 @@ fn a_medium_used_within_its_retention_is_never_expired() {
 }
 
 #[test]
+fn a_listing_from_the_table_of_ages_says_what_the_records_say() {
+    let bench = Bench::new(keeping(Some(DAY), &[]));
+    let mut volume = bench.open();
+    let (dir, other) = (mkdir(&volume, Ino::ROOT, "d"), mkdir(&volume, Ino::ROOT, "e"));
+    let shared = ["shared", "12", "34"].iter().fold(Ino::ROOT, |at, name| mkdir(&volume, at, name));
+    put(&volume, dir, "invoice", b"%PDF-1.7\n");
+    put(&volume, dir, "0b4d9f5c-2a77-4c0f-9b1e-3d6a51c7e001", b"\xFF\xD8\xFF\xE0");
+    put(&volume, shared, "56789012-3456-7890-1234-", b"no such name");
+    put(&volume, shared, "567890123456789012345678", b"text");
+    put(&volume, dir, "named later", b"later");
+    put(&volume, dir, "typed", b"typed");
+    let twice = put(&volume, dir, "twice", b"twice");
+    bench.pass(DAY + 1);
+    let listed = |volume: &Volume| {
+        let told = |e: crate::volume::Expired| (e.ino, e.id, String::from_utf8(e.name).unwrap(), e.parents);
+        volume.expired(&[], 1000).unwrap().into_iter().map(told).collect::<Vec<_>>()
+    };
+    // The records are in memory now; after an end they are not.
+    let before = listed(&volume);
+    end(volume);
+    volume = bench.open();
+    assert_eq!(listed(&volume), before);
+    end(volume);
+    volume = bench.open();
+    volume.rename(dir, b"named later", other, b"by another name", RenameMode::Replace).unwrap();
+    let typed = volume.lookup(dir, b"typed").unwrap().ino;
+    volume.set_xattr(typed, b"user.mime_type", b"image/png", crate::volume::XattrMode::Any).unwrap();
+    volume.link(twice, other, b"again").unwrap();
+    let after = listed(&volume);
+    assert_ne!(after, before);
+    end(volume);
+    volume = bench.open();
+    assert_eq!(listed(&volume), after);
+    assert_eq!(after.iter().filter(|(_, _, name, _)| name.ends_with("_by another name")).count(), 1);
+    assert_eq!(after.iter().find(|(ino, ..)| *ino == twice).unwrap().3, [dir, other]);
+}
+
+#[test]
 fn a_medium_that_is_open_is_in_use_until_its_close() {
     let bench = Bench::new(by_use(keeping(Some(DAY), &[])));
     let volume = bench.open();

@@ -56,7 +56,10 @@ impl Listed {
             let extension = shown.extension.as_bytes();
             // The table of types has no extension that long.
             let len = u8::try_from(extension.len()).unwrap_or_default();
-            w.var(shown.parent.0).u8(len).bytes(extension.get(..usize::from(len)).unwrap_or_default()).bytes(&shown.name);
+            w.var(shown.parent.0)
+                .u8(len)
+                .bytes(extension.get(..usize::from(len)).unwrap_or_default())
+                .bytes(&shown.name);
         }
         w.finish()
     }

@@ -1,6 +1,7 @@
 //! The threads that publish files after their close, beside the requests that closed them, and tidy blobs up.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::Volume;
 use super::inode::{Inode, State};
@@ -15,6 +16,9 @@ const THREADS: usize = 2;
 const QUEUE: usize = 64;
 /// Chunks in memory with which a file is published by its close itself.
 const MANY_CHUNKS: usize = 4;
+/// How long a thread that has published looks away before it waits for the next file: who closes many files one after the
+/// other then wakes nobody.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// The queue of closed files. Empty before the threads are started, and after the end.
 #[derive(Default)]
@@ -66,12 +70,24 @@ impl Publisher {
 }
 
 fn publish_all(volume: &Weak<Volume>, closed: &Receiver<Arc<Inode>>) {
-    while let Ok(inode) = closed.recv() {
-        let Some(volume) = volume.upgrade() else { return };
-        let mut state = inode.state.write();
-        if !volume.publish_closed(&inode, &mut state) {
-            volume.tidy_up(&inode, &mut state);
+    while let Ok(first) = closed.recv() {
+        let mut next = Some(first);
+        while let Some(inode) = next {
+            let Some(volume) = volume.upgrade() else { return };
+            publish_one(&volume, &inode);
+            drop((volume, inode));
+            next = closed.try_recv().ok().or_else(|| {
+                thread::sleep(LINGER);
+                closed.try_recv().ok()
+            });
         }
+    }
+}
+
+fn publish_one(volume: &Volume, inode: &Arc<Inode>) {
+    let mut state = inode.state.write();
+    if !volume.publish_closed(inode, &mut state) {
+        volume.tidy_up(inode, &mut state);
     }
 }
 
