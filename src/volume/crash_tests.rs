@@ -515,9 +515,9 @@ fn an_inode_removed_while_blobs_are_reaped_brings_its_victim_not_back() {
     put(&volume, "new", 2, 1000);
     volume.rename(Ino::ROOT, b"new", Ino::ROOT, b"old", RenameMode::Replace).unwrap();
     // What a reaping that waits for the disk has decided on before.
-    let seen = volume.tracking.retired.lock().clone();
+    let seen = volume.tracking.retired.lock().entries().to_vec();
     volume.unlink(Ino::ROOT, b"old").unwrap();
-    assert!(volume.tracking.retired.lock().len() >= seen.len());
+    assert!(volume.tracking.retired.lock().entries().len() >= seen.len());
     let (_image, killed) = after_a_crash(&dir);
     assert_eq!(killed.lookup(Ino::ROOT, b"old").unwrap_err().kind(), Kind::NotFound);
 }

@@ -1,11 +1,12 @@
 //! The volume's own thread: batches into the index, checkpoints, blobs that may go, facts that are wanted.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Volume;
-use super::tracking::Retired;
+use super::retired::Retired;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::Record as JournalRecord;
 use crate::ids::{BlobId, Ino};
@@ -281,7 +282,7 @@ impl Volume {
         for ino in uncommitted {
             self.ledger.touch(&self.index_key, ino)?;
         }
-        let retired = self.tracking.retired.lock().clone();
+        let retired = self.tracking.retired.lock().entries().to_vec();
         for entry in &retired {
             match entry {
                 Retired::Noted(blob) => self.ledger.note(&self.index_key, JournalRecord::Dropped(*blob))?,
@@ -300,10 +301,16 @@ impl Volume {
             }
         }
         let orphans: Vec<_> = self.tracking.orphans.lock().values().map(|(inode, _)| Arc::clone(inode)).collect();
+        let superseded: HashSet<Ino> = retired
+            .iter()
+            .filter_map(|entry| match entry {
+                Retired::Superseded { ino, .. } => Some(*ino),
+                _ => None,
+            })
+            .collect();
         for inode in orphans {
-            let superseded = retired.iter().any(|r| matches!(r, Retired::Superseded { ino, .. } if *ino == inode.ino));
             let blob = inode.state.read().record.location.map(|at| at.blob);
-            if let (Some(blob), false) = (blob, superseded) {
+            if let (Some(blob), false) = (blob, superseded.contains(&inode.ino)) {
                 self.ledger.note(&self.index_key, JournalRecord::Removed(inode.ino, blob))?;
             }
         }

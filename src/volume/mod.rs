@@ -45,6 +45,7 @@ mod renaming;
 mod repair;
 mod report;
 mod retention;
+mod retired;
 mod rewrite;
 mod scrub;
 mod sealer;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::tracking::Retired;
+use super::retired::Retired;
 use super::{Volume, recovery};
 use crate::error::{Kind, Result};
 use crate::format::journal::Record as JournalRecord;
@@ -25,7 +25,7 @@ impl Volume {
     /// it is done with: a removal that comes in between finds it there.
     pub(super) fn reap(&self) -> Result<()> {
         let _one = self.tracking.reaping.lock();
-        let seen = self.tracking.retired.lock().clone();
+        let seen = self.tracking.retired.lock().entries().to_vec();
         if seen.is_empty() || self.store.latch().reason().is_some() {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Volume {
     /// whether the index keeps each in mind.
     fn release(&self, count: usize, ready: &HashSet<(Ino, Ino)>) -> Result<Vec<(BlobId, bool)>> {
         let mut retired = self.tracking.retired.lock();
-        for entry in retired.iter().take(count) {
+        for entry in retired.entries().iter().take(count) {
             if let Retired::Superseded { ino, blob: Some(blob), by } = *entry
                 && ready.contains(&(ino, by))
             {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Volume;
 use super::findings::{CheckReport, Fault, Finding};
 use super::inode::State;
-use super::tracking::Retired;
+use super::retired::Retired;
 use super::truth::{self, Keys, Truth};
 use crate::error::{Kind, Result};
 use crate::ids::{BlobId, Ino};
@@ -92,7 +92,9 @@ impl Volume {
             Retired::Noted(blob) | Retired::Replaced(blob) | Retired::Directory { blob, .. } => *blob == id,
             Retired::Superseded { blob, .. } | Retired::Settled { blob, .. } => *blob == Some(id),
         };
-        is_orphans || self.tracking.retired.lock().iter().any(is_retired) || self.tracking.young.lock().contains(&id)
+        is_orphans
+            || self.tracking.retired.lock().entries().iter().any(is_retired)
+            || self.tracking.young.lock().contains(&id)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::inode::{Inode, State};
+use super::retired::{Retired, RetiredList};
 use super::{Volume, recovery};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -12,38 +13,6 @@ use crate::ids::{BlobId, FileKind, Ino};
 use crate::index::Table;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
-
-/// A blob that is no longer the truth about anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retired {
-    /// The journal has it; its file can go.
-    Noted(BlobId),
-    /// An inode whose last name another inode took: it goes, with a note in the journal, once that one is durable.
-    Superseded {
-        /// The inode that goes.
-        ino: Ino,
-        /// Its blob.
-        blob: Option<BlobId>,
-        /// The inode that has the name now.
-        by: Ino,
-    },
-    /// An inode the journal says is removed; its blob goes when nobody uses it any more.
-    Settled {
-        /// The inode.
-        ino: Ino,
-        /// Its blob.
-        blob: Option<BlobId>,
-    },
-    /// A removed directory, which the journal has: its blob goes once what was moved out of it is durable.
-    Directory {
-        /// The inode.
-        ino: Ino,
-        /// Its blob.
-        blob: BlobId,
-    },
-    /// An earlier blob of an inode that has a newer one: it goes once that one is durable.
-    Replaced(BlobId),
-}
 
 /// The sets, each behind a leaf lock of its own.
 #[derive(Default)]
@@ -63,7 +32,7 @@ pub(super) struct Tracking {
     /// Inodes without a name that somebody may still use, and since when.
     pub orphans: Mutex<HashMap<Ino, (Arc<Inode>, Timestamp)>>,
     /// Blobs to remove.
-    pub retired: Mutex<Vec<Retired>>,
+    pub retired: Mutex<RetiredList>,
     /// Held while some of them are; taken before all others here.
     pub reaping: Mutex<()>,
     /// Names whose last holder has left them for others, and who that was.
@@ -242,7 +211,7 @@ impl Volume {
         let blob = state.record.location.map(|at| at.blob);
         if let Some(by) = superseded_by {
             self.note_change(inode, state)?;
-            for entry in self.tracking.retired.lock().iter_mut() {
+            for entry in self.tracking.retired.lock().of_inodes_mut() {
                 // Whoever took the name from an inode takes it from those that had it before, too.
                 if let Retired::Superseded { by: before, .. } = entry
                     && *before == inode.ino
@@ -282,7 +251,7 @@ impl Volume {
     /// committed could not.
     pub(super) fn has_victims(&self, by: Ino) -> bool {
         let retired = self.tracking.retired.lock();
-        retired.iter().any(|entry| matches!(entry, Retired::Superseded { by: b, blob: Some(_), .. } if *b == by))
+        retired.of_inodes().any(|entry| matches!(entry, Retired::Superseded { by: b, blob: Some(_), .. } if *b == by))
     }
 
     /// The inodes whose names this one has taken over must not come back from now on, wherever it goes; says whether there
@@ -290,7 +259,7 @@ impl Volume {
     pub(super) fn settle_victims(&self, by: Ino) -> Result<bool> {
         let mut any = false;
         let mut retired = self.tracking.retired.lock();
-        for entry in retired.iter_mut() {
+        for entry in retired.of_inodes_mut() {
             let Retired::Superseded { ino, blob, by: b } = *entry else { continue };
             if b != by {
                 continue;
@@ -342,7 +311,7 @@ impl Volume {
         }
         let mut retired = self.tracking.retired.lock();
         let waits = retired
-            .iter()
+            .of_inodes()
             .any(|r| matches!(r, Retired::Superseded { ino: i, .. } | Retired::Settled { ino: i, .. } if *i == ino));
         let committed = state.record.location.map(|at| at.blob);
         let newest = state.blob.as_ref().filter(|open| !open.is_new).map(|open| open.cipher.blob);
