@@ -225,6 +225,21 @@ pub fn directory(text: &str) -> Result<String, Refused> {
     Ok(path.to_owned())
 }
 
+/// An extended attribute and its value: `user.customer=4711`.
+///
+/// # Errors
+/// When it is none.
+pub fn attribute(text: &str) -> Result<(String, String), Refused> {
+    match text.split_once('=') {
+        Some((name, value))
+            if name.split_once('.').is_some_and(|(space, rest)| !space.is_empty() && !rest.is_empty()) =>
+        {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("`{text}` is no attribute with its value; write for example user.customer=4711")),
+    }
+}
+
 /// A retention rule for a type: `image/*=7d`.
 ///
 /// # Errors

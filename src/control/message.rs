@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Keep, PolicyChange};
+use super::erase::EraseRequest;
 use super::kinds;
 use crate::error::{Error, Kind};
 use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, ScrubStatus, Status};
@@ -86,6 +87,13 @@ pub enum Request {
         /// Name each medium in an event.
         list: bool,
     },
+    /// Erase media, and tell so in a report that is signed.
+    Erase {
+        /// Which, and how it is told.
+        request: Box<EraseRequest>,
+    },
+    /// The public key that reports are checked with.
+    ErasurePublicKey,
     /// Set or take away holds.
     Hold {
         /// Media ids or paths, at most [`MAX_NAMED_MEDIA`].
@@ -160,6 +168,7 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Request::Purge { dry_run, .. } | Request::PurgeDue { dry_run, .. } => !dry_run,
+            Request::Erase { request } => !request.dry_run,
             Request::Check { repair, .. } => *repair,
             Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } | Request::Node { .. } => {
                 true
@@ -168,6 +177,7 @@ impl Request {
             | Request::List { .. }
             | Request::Expired { .. }
             | Request::Medium { .. }
+            | Request::ErasurePublicKey
             | Request::Policy
             | Request::Scrub { .. }
             | Request::Sync
@@ -193,6 +203,8 @@ pub enum Event {
     Purged(PurgeReport),
     /// A medium that a purge has removed, or would.
     Gone(Purged),
+    /// A piece of a report of an erasure; all of them joined are one line of JSON.
+    Report(String),
     /// Something is wrong.
     Finding(Finding),
 }
@@ -201,7 +213,7 @@ impl Event {
     /// Whether it may be left out when the reader is slow.
     #[must_use]
     pub fn is_droppable(&self) -> bool {
-        !matches!(self, Event::Finding(_) | Event::Gone(_))
+        !matches!(self, Event::Finding(_) | Event::Gone(_) | Event::Report(_))
     }
 }
 
@@ -209,7 +221,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Done, with nothing to tell.
+    /// Done, with nothing more to tell; to [`Request::Erase`] too, whose report came as events.
     Done,
     /// To [`Request::Status`].
     Status(Box<Status>),
@@ -229,6 +241,8 @@ pub enum Reply {
     },
     /// To [`Request::Medium`].
     Medium(Box<Medium>),
+    /// To [`Request::ErasurePublicKey`]: 64 hex digits.
+    PublicKey(String),
     /// To [`Request::Hold`] and [`Request::KeepMedia`]: the media as they are now.
     Changed(Vec<Medium>),
     /// To [`Request::Purge`].

@@ -70,7 +70,7 @@ impl VolumeService {
     }
 
     /// The inode of a medium named by its id, by its path in the volume, or by its place in `.expired`.
-    fn find(&self, medium: &str) -> Result<Ino> {
+    pub(super) fn find(&self, medium: &str) -> Result<Ino> {
         if let Some(id) = MediaId::parse(medium.as_bytes())
             && let Some(ino) = self.volume.find(&id)?
         {
@@ -90,7 +90,7 @@ impl VolumeService {
         })
     }
 
-    fn require_directory(&self, path: &str) -> Result<()> {
+    pub(super) fn require_directory(&self, path: &str) -> Result<()> {
         let found = self.volume.resolve(path.as_bytes()).and_then(|ino| self.volume.getattr(ino));
         let mend = match found {
             Ok(attr) if attr.kind == FileKind::Directory => return Ok(()),
@@ -194,6 +194,8 @@ impl Service for VolumeService {
             Request::PurgeDue { dry_run, older_than, list } => {
                 self.purge(&PurgeWish { dry_run, older_than, due: true }, list, events)
             }
+            Request::Erase { request } => self.erase(&request, events),
+            Request::ErasurePublicKey => volume.erasure_public_key().map(Reply::PublicKey),
             Request::Hold { media, held } => self.for_each(&media, |ino| volume.hold(ino, held)),
             Request::KeepMedia { media, keep } => {
                 self.for_each(&media, |ino| volume.set_medium_retention(ino, keep.map(Keep::as_option)))

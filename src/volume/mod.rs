@@ -17,6 +17,7 @@ mod contents;
 mod copying;
 #[cfg(test)]
 mod crash_tests;
+mod erasing;
 mod facts;
 mod findings;
 mod flusher;
@@ -30,6 +31,7 @@ mod interleaving_tests;
 mod ledger;
 mod life;
 mod names;
+pub mod origin;
 mod own_id;
 mod packed;
 mod policy;
@@ -66,6 +68,9 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use erasing::{
+    ErasedMedium, ErasureReport, ErasureWish, KeptMedium, KeptReason, MAX_ERASED, Selection, SignedReport,
+};
 pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use life::{InitOptions, OpenOptions};

@@ -1,5 +1,6 @@
 //! The command line as plain structs. Parsing touches nothing; see the commands for what is made of it.
 
+mod erase;
 mod key;
 mod media;
 mod node;
@@ -10,6 +11,7 @@ mod scrub;
 mod tests;
 mod volume;
 
+pub use erase::*;
 pub use key::*;
 pub use media::*;
 pub use node::*;
@@ -72,6 +74,8 @@ pub enum Command {
     Info(Info),
     /// List or remove expired media
     Expired(Expired),
+    /// Remove media for good, and give a signed report of it
+    Erase(Box<Erase>),
     /// Keep media from expiring
     Hold(Hold),
     /// Let held media expire again
