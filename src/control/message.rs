@@ -8,7 +8,9 @@ use super::change::{Keep, PolicyChange};
 use super::erase::EraseRequest;
 use super::kinds;
 use crate::error::{Error, Kind};
-use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, ScrubStatus, Status};
+use crate::volume::{
+    AuditFilter, AuditState, Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, Removed, ScrubStatus, Status,
+};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -94,6 +96,11 @@ pub enum Request {
     },
     /// The public key that reports are checked with.
     ErasurePublicKey,
+    /// What was removed, by whom and by which way.
+    Audit {
+        /// Which removals.
+        filter: AuditFilter,
+    },
     /// Set or take away holds.
     Hold {
         /// Media ids or paths, at most [`MAX_NAMED_MEDIA`].
@@ -178,6 +185,7 @@ impl Request {
             | Request::Expired { .. }
             | Request::Medium { .. }
             | Request::ErasurePublicKey
+            | Request::Audit { .. }
             | Request::Policy
             | Request::Scrub { .. }
             | Request::Sync
@@ -203,6 +211,8 @@ pub enum Event {
     Purged(PurgeReport),
     /// A medium that a purge has removed, or would.
     Gone(Purged),
+    /// Some removals, the oldest first.
+    Removals(Vec<Removed>),
     /// A piece of a report of an erasure; all of them joined are one line of JSON.
     Report(String),
     /// Something is wrong.
@@ -213,7 +223,7 @@ impl Event {
     /// Whether it may be left out when the reader is slow.
     #[must_use]
     pub fn is_droppable(&self) -> bool {
-        !matches!(self, Event::Finding(_) | Event::Gone(_) | Event::Report(_))
+        !matches!(self, Event::Finding(_) | Event::Gone(_) | Event::Removals(_) | Event::Report(_))
     }
 }
 
@@ -247,6 +257,8 @@ pub enum Reply {
     Changed(Vec<Medium>),
     /// To [`Request::Purge`].
     Purged(PurgeReport),
+    /// To [`Request::Audit`], whose removals came as events: how the log itself is.
+    Audited(AuditState),
     /// To [`Request::Policy`] and [`Request::ChangePolicy`]: the policy as it is now.
     Policy(Policy),
     /// To [`Request::Scrub`]: how scrubs are doing now.

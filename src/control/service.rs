@@ -8,7 +8,9 @@ use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, ScrubWish
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::sync::Mutex;
-use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, PurgeWish, Purged, RepairOptions, Volume};
+use crate::volume::{
+    AuditFilter, CheckReport, FileKind, MediaFilter, Medium, Policy, PurgeWish, Purged, RepairOptions, Volume,
+};
 
 /// The beginning of a path in the virtual directory of expired media.
 const EXPIRED_PREFIX: &str = ".expired/";
@@ -160,6 +162,22 @@ impl VolumeService {
         Ok(Reply::Purged(self.volume.purge_some(wish, listed, &mut tell)?))
     }
 
+    fn audit(&self, filter: &AuditFilter, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        filter.require_sense()?;
+        let mut page = Vec::new();
+        let state = self.volume.audit(filter, &mut |removed| {
+            page.push(removed);
+            if page.len() >= MAX_PAGE {
+                events(Event::Removals(std::mem::take(&mut page)));
+            }
+            Ok(())
+        })?;
+        if !page.is_empty() {
+            events(Event::Removals(page));
+        }
+        Ok(Reply::Audited(state))
+    }
+
     fn check(&self, repair: bool, options: RepairOptions, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         let mut progress = |done, total| events(Event::Progress { done, total });
         let mut report = match repair {
@@ -196,6 +214,7 @@ impl Service for VolumeService {
             }
             Request::Erase { request } => self.erase(&request, events),
             Request::ErasurePublicKey => volume.erasure_public_key().map(Reply::PublicKey),
+            Request::Audit { filter } => self.audit(&filter, events),
             Request::Hold { media, held } => self.for_each(&media, |ino| volume.hold(ino, held)),
             Request::KeepMedia { media, keep } => {
                 self.for_each(&media, |ino| volume.set_medium_retention(ino, keep.map(Keep::as_option)))

@@ -273,14 +273,22 @@ impl Volume {
         self.id_by_links(ino, &record.attrs.links).unwrap_or_else(|_| self.own_id(ino))
     }
 
+    /// The media id that names give; none when the inode's own holds, or the way to it cannot be read.
+    pub(super) fn named_id(&self, links: &[Link]) -> Option<MediaId> {
+        links.iter().find_map(|link| self.id_of_name(link).ok().flatten())
+    }
+
+    fn id_of_name(&self, link: &Link) -> Result<Option<MediaId>> {
+        match MediaId::parse(&link.name) {
+            Some(id) => Ok(Some(id)),
+            None if link.name.len() == 24 => self.shared_id(link),
+            None => Ok(None),
+        }
+    }
+
     fn id_by_links(&self, ino: Ino, links: &[Link]) -> Result<MediaId> {
         for link in links {
-            if let Some(id) = MediaId::parse(&link.name) {
-                return Ok(id);
-            }
-            if link.name.len() == 24
-                && let Some(id) = self.shared_id(link)?
-            {
+            if let Some(id) = self.id_of_name(link)? {
                 return Ok(id);
             }
         }

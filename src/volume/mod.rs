@@ -9,6 +9,7 @@ mod aging;
 #[cfg(test)]
 mod aging_tests;
 mod ahead;
+mod audit;
 mod check;
 #[cfg(test)]
 mod check_tests;
@@ -41,6 +42,7 @@ mod quota;
 mod reading;
 mod reaping;
 mod record;
+mod records;
 mod recovery;
 mod renaming;
 mod repair;
@@ -68,6 +70,7 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use audit::{AuditFilter, AuditState, Removed};
 pub use erasing::{
     ErasedMedium, ErasureReport, ErasureWish, KeptMedium, KeptReason, MAX_ERASED, Selection, SignedReport,
 };
@@ -96,6 +99,7 @@ use crate::sync::{Condvar, Mutex, RwLock};
 use absent::Absent;
 use activity::Activity;
 use ahead::ReadAhead;
+use audit::AuditLog;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
 use policy::InForce;
@@ -139,6 +143,7 @@ pub struct Volume {
     scrubbing: Scrubbing,
     tracking: Tracking,
     state: StateLog,
+    audit: Arc<AuditLog>,
     sweeping: Sweeping,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Volume;
 use super::aging::secs;
+use super::origin::{Way, by_way};
 use super::purge::{PURGE_STEP, blob_bytes};
 use super::record::Age;
 use super::types::{ExpiryAction, Policy, PurgeReport};
@@ -315,7 +316,7 @@ impl Volume {
                 course.expired.bytes += len;
             }
             if policy.action == ExpiryAction::Purge && self.is_due(&key)? {
-                self.remove_counted(ino, &key, course)?;
+                by_way(Way::Schedule, || self.remove_counted(ino, &key, course))?;
             }
         }
         Ok(Some(next))
@@ -356,7 +357,7 @@ impl Volume {
             if let Some((_, _, ino)) = schema::parse_age(&key)
                 && self.is_due(&key)?
             {
-                self.remove_counted(ino, &key, course)?;
+                by_way(Way::Watermark, || self.remove_counted(ino, &key, course))?;
             }
             places.insert(class, key);
         }

@@ -34,6 +34,7 @@ fn the_forms_that_scripts_rely_on_are_taken() {
         "expired M",
         "expired list M",
         "expired purge --dry-run --older-than 90d --yes M",
+        "audit --since 7d --until 2024-05-01T12:00:00Z --id I --json M",
         "hold M a",
         "erase --dry-run M a b",
         "erase --yes --json --names --report R --on-behalf-of X --reason Y M/a",

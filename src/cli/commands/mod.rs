@@ -1,5 +1,6 @@
 //! One module per command: makes a valid configuration of what was parsed, does it, writes the result.
 
+mod audit;
 mod check;
 mod erase;
 mod expired;
@@ -76,6 +77,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
             }
         },
         Command::Erase(args) => erase::run(*args, environment),
+        Command::Audit(args) => audit::run(&args, environment),
         Command::Hold(args) => media::hold(&args.media, true, args.output, environment),
         Command::Release(args) => media::hold(&args.media, false, args.output, environment),
         Command::Quota(args) => quota::run(args.action, environment),
