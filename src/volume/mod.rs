@@ -25,6 +25,7 @@ mod flusher;
 mod frames;
 #[cfg(test)]
 mod growth_tests;
+mod happenings;
 mod indexing;
 mod inode;
 #[cfg(all(test, feature = "interleavings"))]
@@ -76,11 +77,12 @@ pub use erasing::{
 };
 pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
+pub use happenings::{Happening, HappeningKind, Listener};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use state::StateBatch;
-pub use sweep::{Happening, HappeningKind, Listener, SweepStatus};
+pub use sweep::SweepStatus;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;

@@ -63,6 +63,7 @@ impl Volume {
         }
         if report.media > 0 && !wish.dry_run {
             self.ledger.sync()?;
+            self.tell_purged(&report);
         }
         Ok(report)
     }

@@ -3,8 +3,6 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -14,6 +12,7 @@ use crate::support::machine;
 use crate::support::mounted::Mounted;
 use crate::support::place::{Place, run, text};
 use crate::support::xattr;
+use crate::wait_until;
 
 fn tool(name: &str, args: &[&str]) {
     let mut command = Command::new(name);
@@ -32,14 +31,6 @@ fn of_path(removals: &[Value], path: &str) -> Value {
 
 fn write(path: &Path) {
     fs::write(path, path.to_str().unwrap()).unwrap();
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
