@@ -37,6 +37,19 @@ impl Timestamp {
     pub fn plus_secs(self, secs: i64) -> Timestamp {
         Timestamp { secs: self.secs.saturating_add(secs), nanos: self.nanos }
     }
+
+    /// As RFC 3339 in UTC; a point outside of the years -9999 to 9999 as seconds since 1970.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        self.civil().map_or_else(|| self.secs.to_string(), |at| at.to_string())
+    }
+
+    /// The same point as calendars know it; none outside of the years -9999 to 9999.
+    #[must_use]
+    pub fn civil(self) -> Option<jiff::Timestamp> {
+        let whole = jiff::Timestamp::from_second(self.secs).ok()?;
+        whole.checked_add(jiff::SignedDuration::from_nanos(i64::from(self.nanos))).ok()
+    }
 }
 
 /// Tells the time.

@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 use super::commands::{Failure, Outcome};
 use super::exit::Exit;
 use super::log::Log;
-use super::node::{self, Door, Prepared};
+use super::node::{self, Door};
+use super::outlets::{self, OutletConfig};
 use super::process::{self, Ready, Side, stderr_is_file};
 use super::supervisor::Supervisor;
 use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socket};
@@ -48,6 +49,8 @@ pub struct Service {
     pub mount: Option<MountAt>,
     /// The media node, if there is to be one.
     pub node: Option<NodeConfig>,
+    /// Where it is told what happens.
+    pub outlets: OutletConfig,
     /// Memory for the index.
     pub index_cache_bytes: u64,
     /// When the daemon scrubs by itself.
@@ -158,6 +161,7 @@ fn serve_volume(
 struct Running {
     mount: Option<Mount>,
     node: Option<node::Running>,
+    outlets: Option<outlets::Running>,
     stops: mpsc::Receiver<Stop>,
     end: watch::Sender<bool>,
     supervisor: Supervisor,
@@ -178,7 +182,13 @@ fn begin(
     log: &Log,
     runtime: &Runtime,
 ) -> std::result::Result<Running, Failure> {
-    let node = service.node.take().map(|config| node::prepare(volume, config, runtime)).transpose()?;
+    let outlets = std::mem::take(&mut service.outlets);
+    let with_events = |config| NodeConfig { event_url: outlets.url.clone(), ..config };
+    let node = service.node.take().map(|config| node::prepare(volume, with_events(config), runtime)).transpose()?;
+    let events = match (&node, &outlets.url) {
+        (None, Some(url)) => Some(node::prepare_events(volume, url.clone())?),
+        _ => None,
+    };
     let listener = socket::bind(&service.store)?;
     let mounted = match service.mount.as_ref().map(|at| fs::mount(&at.point, &at.options)).transpose() {
         Ok(mounted) => mounted,
@@ -190,8 +200,9 @@ fn begin(
     ready.leave_session();
     let (stop_sender, stops) = mpsc::channel(1);
     let (end, ended) = watch::channel(false);
-    let door = node.as_ref().map_or_else(|| Arc::new(Door::new(Arc::clone(volume))), Prepared::door);
-    let answers = VolumeService::new(Arc::clone(volume)).with_node(door).read_only(service.is_read_only());
+    let core = node.as_ref().map(node::Prepared::core).or_else(|| events.clone());
+    let door = core.clone().map_or_else(|| Door::new(Arc::clone(volume)), Door::to);
+    let answers = VolumeService::new(Arc::clone(volume)).with_node(Arc::new(door)).read_only(service.is_read_only());
     let server = Server::new(hello(&service, volume), Arc::new(answers), stop_sender);
     let server = runtime.spawn(server.run(listener, ended));
     let is_service = !ready.is_background();
@@ -214,10 +225,12 @@ fn begin(
             None
         }
     };
-    let node = node.map(|node| node.start(runtime));
+    let mount_point = service.mount.as_ref().map(|at| at.point.as_path());
+    let outlets = outlets::start(outlets, volume, (&service.store, mount_point), core, runtime);
+    let node = node.map(|node| node.start(runtime)).or_else(|| events.map(|core| node::start_events(core, runtime)));
     let _within = runtime.enter();
     let supervisor = Supervisor::start(volume, watched, answers, is_service);
-    Ok(Running { mount, node, stops, end, supervisor, is_read_only: service.is_read_only(), server })
+    Ok(Running { mount, node, outlets, stops, end, supervisor, is_read_only: service.is_read_only(), server })
 }
 
 fn remove_socket(service: &Service) {
@@ -339,6 +352,9 @@ impl Running {
                 (self.unmount().await, Some(stop.done))
             }
         };
+        if let Some(outlets) = self.outlets.take() {
+            outlets.stop().await;
+        }
         if let Some(node) = self.node.take() {
             node.drain().await;
         }

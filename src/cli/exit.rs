@@ -30,6 +30,8 @@ pub enum Exit {
     Version = 10,
     /// The mount, or the file system of the store, is read-only.
     ReadOnly = 11,
+    /// Not all of what was to be erased could be: it is held, or in use.
+    NotAll = 12,
     /// The volume could not be mounted.
     MountFailed = 32,
 }
@@ -48,10 +50,11 @@ pub const TABLE: &str = "Exit codes:
    9  permission denied
   10  store or daemon of an unknown version
   11  the mount, or the file system of the store, is read-only
+  12  not all was erased: some is held, or in use
   32  the volume could not be mounted";
 
 impl Exit {
-    const ALL: [Exit; 13] = [
+    const ALL: [Exit; 14] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -64,6 +67,7 @@ impl Exit {
         Exit::Denied,
         Exit::Version,
         Exit::ReadOnly,
+        Exit::NotAll,
         Exit::MountFailed,
     ];
 

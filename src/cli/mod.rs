@@ -11,6 +11,7 @@ pub mod holder;
 pub mod keys;
 pub mod log;
 pub mod node;
+pub mod outlets;
 pub mod output;
 pub mod process;
 pub mod progress;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -90,11 +91,16 @@ fn upstream_of(kind: UpstreamArg, args: &NodeArgs) -> Result<UpstreamConfig> {
     }
 }
 
+/// How long events that are being posted may take at the end, before they are left for the next start.
+const EVENTS_DRAIN: Duration = Duration::from_secs(2);
 /// Bytes a file with a secret may have.
 const MAX_SECRET_FILE: u64 = 64 << 10;
 
 /// The first line of a file.
-fn secret_in(path: &Path) -> Result<Secret> {
+///
+/// # Errors
+/// `Io`; `Invalid` when it is empty.
+pub fn secret_in(path: &Path) -> Result<Secret> {
     let named = |error| Error::io(path.display(), error);
     let mut text = Zeroizing::new(String::new());
     let file = File::open(path).map_err(named)?;
@@ -126,11 +132,27 @@ pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> R
     Ok(Prepared { core, listener, tls })
 }
 
+/// What keeps events for a URL, and posts them, of a volume without a node that answers.
+///
+/// # Errors
+/// `Damaged`, `Io`.
+pub fn prepare_events(volume: &Arc<Volume>, url: Secret) -> Result<Arc<Core>> {
+    let config = NodeConfig { event_url: Some(url), drain_timeout: EVENTS_DRAIN, ..NodeConfig::new(DEFAULT_LISTEN) };
+    Core::new(Arc::clone(volume), config)
+}
+
+/// Posts events from now on.
+#[must_use]
+pub fn start_events(core: Arc<Core>, runtime: &Runtime) -> Running {
+    let (end, ended) = watch::channel(false);
+    Running { end, task: None, work: runtime.spawn(node::work_for_events(core, ended)) }
+}
+
 impl Prepared {
-    /// The node's door for the control socket.
+    /// What it shares with the volume's other parts.
     #[must_use]
-    pub fn door(&self) -> Arc<Door> {
-        Arc::new(Door { volume: Arc::clone(&self.core.volume), core: Mutex::new(Some(Arc::clone(&self.core))) })
+    pub fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
     }
 
     /// Answers requests from now on.
@@ -143,14 +165,14 @@ impl Prepared {
         }
         let work = runtime.spawn(node::work(Arc::clone(&self.core), ended.clone()));
         let task = runtime.spawn(node::serve(self.core, self.listener, self.tls, ended));
-        Running { end, task, work }
+        Running { end, task: Some(task), work }
     }
 }
 
-/// A node that answers.
+/// A node that answers, or what only posts events.
 pub struct Running {
     end: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
     work: JoinHandle<Result<()>>,
 }
 
@@ -159,7 +181,9 @@ impl Running {
     pub async fn drain(self) {
         // Nobody listens when it has ended already.
         let _ = self.end.send(true);
-        if let Err(error) = self.task.await {
+        if let Some(task) = self.task
+            && let Err(error) = task.await
+        {
             warn!(%error, "the media node failed");
         }
         match self.work.await {
@@ -181,6 +205,12 @@ impl Door {
     #[must_use]
     pub fn new(volume: Arc<Volume>) -> Door {
         Door { volume, core: Mutex::new(None) }
+    }
+
+    /// The door of what runs.
+    #[must_use]
+    pub fn to(core: Arc<Core>) -> Door {
+        Door { volume: Arc::clone(&core.volume), core: Mutex::new(Some(core)) }
     }
 
     fn core(&self) -> Result<Arc<Core>> {

@@ -106,7 +106,7 @@ pub fn keep(time: Option<Duration>) -> String {
 /// A point in time in the local time zone, to the second.
 #[must_use]
 pub fn time(at: Timestamp) -> String {
-    match timestamp(at) {
+    match at.civil() {
         Some(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         None => format!("@{}", at.secs),
     }
@@ -121,12 +121,7 @@ pub fn time_or_dash(at: Option<Timestamp>) -> String {
 /// A point in time as RFC 3339 in UTC; one outside of the years -9999 to 9999 as seconds since 1970.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
-    timestamp(at).map_or_else(|| at.secs.to_string(), |at| at.to_string())
-}
-
-fn timestamp(at: Timestamp) -> Option<jiff::Timestamp> {
-    let whole = jiff::Timestamp::from_second(at.secs).ok()?;
-    whole.checked_add(jiff::SignedDuration::from_nanos(i64::from(at.nanos))).ok()
+    at.rfc3339()
 }
 
 /// Text from the volume without what a terminal would obey: control characters become `\x1b` and the like.

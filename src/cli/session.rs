@@ -10,6 +10,7 @@ use super::{holder, keys, progress};
 use crate::control::{Client, Event, Hello, Reply, Request, Service, VolumeService};
 use crate::error::{Error, Kind, Result};
 use crate::store;
+use crate::volume::origin::{self, Actor, Origin};
 use crate::volume::{OpenOptions, Volume};
 
 /// Somebody who answers requests about a volume.
@@ -51,7 +52,11 @@ impl Session {
     pub fn ask(&mut self, request: &Request, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         match self {
             Session::Mounted(client) => client.ask(request, events),
-            Session::Direct(service) => service.answer(request.clone(), events),
+            Session::Direct(service) => {
+                let actor = Actor::of_process(rustix::process::geteuid().as_raw(), std::process::id());
+                let origin = Origin { actor: Some(actor), ..Origin::default() };
+                origin::acting(origin, || service.answer(request.clone(), events))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::control::{Keep, Limit, Mark};
 use crate::volume::{Reserve, ReserveAmount, RetentionRule, Selector};
 
@@ -223,6 +224,56 @@ pub fn directory(text: &str) -> Result<String, Refused> {
         return Err(format!("`{text}` is no directory below the root of the volume; write for example outgoing"));
     }
     Ok(path.to_owned())
+}
+
+/// A point in time: RFC 3339, or how long ago it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At this time.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl When {
+    /// The point in time, seen from `now`.
+    #[must_use]
+    pub fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            When::At(at) => at,
+            When::Ago(ago) => now.plus_secs(-i64::try_from(ago.as_secs()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// A point in time: `2024-05-01T12:00:00Z`, or `7d` for seven days ago.
+///
+/// # Errors
+/// When it is neither.
+pub fn when(text: &str) -> Result<When, Refused> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        let nanos = at.subsec_nanosecond();
+        let (secs, nanos) =
+            if nanos < 0 { (at.as_second() - 1, nanos + 1_000_000_000) } else { (at.as_second(), nanos) };
+        return Ok(When::At(Timestamp { secs, nanos: u32::try_from(nanos).unwrap_or(0) }));
+    }
+    let refused = |_| format!("`{text}` is no time; write 2024-05-01T12:00:00Z, or 7d for seven days ago");
+    duration(text).map(When::Ago).map_err(refused)
+}
+
+/// An extended attribute and its value: `user.customer=4711`.
+///
+/// # Errors
+/// When it is none.
+pub fn attribute(text: &str) -> Result<(String, String), Refused> {
+    match text.split_once('=') {
+        Some((name, value))
+            if name.split_once('.').is_some_and(|(space, rest)| !space.is_empty() && !rest.is_empty()) =>
+        {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("`{text}` is no attribute with its value; write for example user.customer=4711")),
+    }
 }
 
 /// A retention rule for a type: `image/*=7d`.

@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Keep, PolicyChange};
+use super::erase::EraseRequest;
 use super::kinds;
 use crate::error::{Error, Kind};
-use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, ScrubStatus, Status};
+use crate::volume::{
+    AuditFilter, AuditState, Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, Removed, ScrubStatus, Status,
+};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -86,6 +89,18 @@ pub enum Request {
         /// Name each medium in an event.
         list: bool,
     },
+    /// Erase media, and tell so in a report that is signed.
+    Erase {
+        /// Which, and how it is told.
+        request: Box<EraseRequest>,
+    },
+    /// The public key that reports are checked with.
+    ErasurePublicKey,
+    /// What was removed, by whom and by which way.
+    Audit {
+        /// Which removals.
+        filter: AuditFilter,
+    },
     /// Set or take away holds.
     Hold {
         /// Media ids or paths, at most [`MAX_NAMED_MEDIA`].
@@ -160,6 +175,7 @@ impl Request {
     pub fn is_change(&self) -> bool {
         match self {
             Request::Purge { dry_run, .. } | Request::PurgeDue { dry_run, .. } => !dry_run,
+            Request::Erase { request } => !request.dry_run,
             Request::Check { repair, .. } => *repair,
             Request::Hold { .. } | Request::KeepMedia { .. } | Request::ChangePolicy { .. } | Request::Node { .. } => {
                 true
@@ -168,6 +184,8 @@ impl Request {
             | Request::List { .. }
             | Request::Expired { .. }
             | Request::Medium { .. }
+            | Request::ErasurePublicKey
+            | Request::Audit { .. }
             | Request::Policy
             | Request::Scrub { .. }
             | Request::Sync
@@ -193,6 +211,10 @@ pub enum Event {
     Purged(PurgeReport),
     /// A medium that a purge has removed, or would.
     Gone(Purged),
+    /// Some removals, the oldest first.
+    Removals(Vec<Removed>),
+    /// A piece of a report of an erasure; all of them joined are one line of JSON.
+    Report(String),
     /// Something is wrong.
     Finding(Finding),
 }
@@ -201,7 +223,7 @@ impl Event {
     /// Whether it may be left out when the reader is slow.
     #[must_use]
     pub fn is_droppable(&self) -> bool {
-        !matches!(self, Event::Finding(_) | Event::Gone(_))
+        !matches!(self, Event::Finding(_) | Event::Gone(_) | Event::Removals(_) | Event::Report(_))
     }
 }
 
@@ -209,7 +231,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Done, with nothing to tell.
+    /// Done, with nothing more to tell; to [`Request::Erase`] too, whose report came as events.
     Done,
     /// To [`Request::Status`].
     Status(Box<Status>),
@@ -229,10 +251,14 @@ pub enum Reply {
     },
     /// To [`Request::Medium`].
     Medium(Box<Medium>),
+    /// To [`Request::ErasurePublicKey`]: 64 hex digits.
+    PublicKey(String),
     /// To [`Request::Hold`] and [`Request::KeepMedia`]: the media as they are now.
     Changed(Vec<Medium>),
     /// To [`Request::Purge`].
     Purged(PurgeReport),
+    /// To [`Request::Audit`], whose removals came as events: how the log itself is.
+    Audited(AuditState),
     /// To [`Request::Policy`] and [`Request::ChangePolicy`]: the policy as it is now.
     Policy(Policy),
     /// To [`Request::Scrub`]: how scrubs are doing now.

@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod client;
+pub mod erase;
 pub mod kinds;
 pub mod message;
 pub mod server;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use change::{Keep, Limit, Mark, PolicyChange};
 pub use client::Client;
+pub use erase::EraseRequest;
 pub use message::{Event, Hello, PROTOCOL_VERSION, Reply, Request, ScrubWish};
 pub use server::{Server, Stop};
 pub use service::{NodeDoor, Service, VolumeService};

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::message::{Event, Hello, Line, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Reply, Request};
 use super::service::Service;
 use crate::error::{Error, Kind, Result};
+use crate::volume::origin::{self, Actor, Origin};
 
 /// Connections served at a time.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -97,8 +98,9 @@ impl Server {
             warn!("control socket: refused a user who is neither the owner nor root");
             return;
         }
+        let actor = actor_of(&stream);
         let (reader, mut writer) = stream.into_split();
-        if let Err(error) = self.converse(BufReader::new(reader), &mut writer, end).await {
+        if let Err(error) = self.converse(BufReader::new(reader), &mut writer, &actor, end).await {
             debug!(%error, "control socket: connection ended");
         }
     }
@@ -107,6 +109,7 @@ impl Server {
         &self,
         mut reader: BufReader<OwnedReadHalf>,
         writer: &mut OwnedWriteHalf,
+        actor: &Actor,
         mut end: watch::Receiver<bool>,
     ) -> Result<()> {
         send(writer, &self.hello).await?;
@@ -126,7 +129,7 @@ impl Server {
             };
             let answer = match serde_json::from_slice::<Request>(&line) {
                 Ok(Request::Stop { lazy }) => self.stop(lazy, writer).await?,
-                Ok(request) => self.answer(request, writer).await?,
+                Ok(request) => self.answer(request, actor.clone(), writer).await?,
                 Err(error) => Err(Error::new(Kind::Invalid, format!("the request is not understood: {error}"))),
             };
             let last = match answer {
@@ -137,19 +140,21 @@ impl Server {
         }
     }
 
-    /// Runs a request on a blocking thread and passes its events on.
-    async fn answer(&self, request: Request, writer: &mut OwnedWriteHalf) -> Result<Result<Reply>> {
+    /// Runs a request on a blocking thread, in the name of who asks, and passes its events on.
+    async fn answer(&self, request: Request, actor: Actor, writer: &mut OwnedWriteHalf) -> Result<Result<Reply>> {
         let (events, mut queue) = mpsc::channel::<Event>(EVENT_QUEUE);
         let service = Arc::clone(&self.service);
         let work = tokio::task::spawn_blocking(move || {
-            service.answer(request, &mut |event| {
+            let origin = Origin { actor: Some(actor), ..Origin::default() };
+            let mut pass_on = |event: Event| {
                 // A reader that is gone or slow must not stop the work.
                 if event.is_droppable() {
                     let _ = events.try_send(event);
                 } else {
                     let _ = events.blocking_send(event);
                 }
-            })
+            };
+            origin::acting(origin, || service.answer(request, &mut pass_on))
         });
         loop {
             match timeout(ALIVE_EVERY, queue.recv()).await {
@@ -182,6 +187,12 @@ impl Server {
 fn is_allowed(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+}
+
+/// Who is on the other side, as the kernel says.
+fn actor_of(stream: &UnixStream) -> Actor {
+    let Ok(peer) = stream.peer_cred() else { return Actor::default() };
+    Actor::of_process(peer.uid(), peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0))
 }
 
 async fn refuse(stream: UnixStream) {

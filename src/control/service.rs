@@ -8,7 +8,9 @@ use super::message::{Event, MAX_NAMED_MEDIA, MAX_PAGE, Reply, Request, ScrubWish
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::sync::Mutex;
-use crate::volume::{CheckReport, FileKind, MediaFilter, Medium, Policy, PurgeWish, Purged, RepairOptions, Volume};
+use crate::volume::{
+    AuditFilter, CheckReport, FileKind, MediaFilter, Medium, Policy, PurgeWish, Purged, RepairOptions, Volume,
+};
 
 /// The beginning of a path in the virtual directory of expired media.
 const EXPIRED_PREFIX: &str = ".expired/";
@@ -70,7 +72,7 @@ impl VolumeService {
     }
 
     /// The inode of a medium named by its id, by its path in the volume, or by its place in `.expired`.
-    fn find(&self, medium: &str) -> Result<Ino> {
+    pub(super) fn find(&self, medium: &str) -> Result<Ino> {
         if let Some(id) = MediaId::parse(medium.as_bytes())
             && let Some(ino) = self.volume.find(&id)?
         {
@@ -90,7 +92,7 @@ impl VolumeService {
         })
     }
 
-    fn require_directory(&self, path: &str) -> Result<()> {
+    pub(super) fn require_directory(&self, path: &str) -> Result<()> {
         let found = self.volume.resolve(path.as_bytes()).and_then(|ino| self.volume.getattr(ino));
         let mend = match found {
             Ok(attr) if attr.kind == FileKind::Directory => return Ok(()),
@@ -160,6 +162,22 @@ impl VolumeService {
         Ok(Reply::Purged(self.volume.purge_some(wish, listed, &mut tell)?))
     }
 
+    fn audit(&self, filter: &AuditFilter, events: &mut dyn FnMut(Event)) -> Result<Reply> {
+        filter.require_sense()?;
+        let mut page = Vec::new();
+        let state = self.volume.audit(filter, &mut |removed| {
+            page.push(removed);
+            if page.len() >= MAX_PAGE {
+                events(Event::Removals(std::mem::take(&mut page)));
+            }
+            Ok(())
+        })?;
+        if !page.is_empty() {
+            events(Event::Removals(page));
+        }
+        Ok(Reply::Audited(state))
+    }
+
     fn check(&self, repair: bool, options: RepairOptions, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         let mut progress = |done, total| events(Event::Progress { done, total });
         let mut report = match repair {
@@ -194,6 +212,9 @@ impl Service for VolumeService {
             Request::PurgeDue { dry_run, older_than, list } => {
                 self.purge(&PurgeWish { dry_run, older_than, due: true }, list, events)
             }
+            Request::Erase { request } => self.erase(&request, events),
+            Request::ErasurePublicKey => volume.erasure_public_key().map(Reply::PublicKey),
+            Request::Audit { filter } => self.audit(&filter, events),
             Request::Hold { media, held } => self.for_each(&media, |ino| volume.hold(ino, held)),
             Request::KeepMedia { media, keep } => {
                 self.for_each(&media, |ino| volume.set_medium_retention(ino, keep.map(Keep::as_option)))

@@ -75,7 +75,7 @@ impl VolumeKey {
         MacKey::new(self.sub_bytes(suite, volume, label))
     }
 
-    fn sub_bytes(&self, suite: Suite, volume: VolumeId, label: &'static str) -> Zeroizing<[u8; 32]> {
+    pub(super) fn sub_bytes(&self, suite: Suite, volume: VolumeId, label: &'static str) -> Zeroizing<[u8; 32]> {
         self.derive(suite, None, &[b"wamedia v1 sub", &[suite.as_u8()], &volume.0, label.as_bytes()])
     }
 

@@ -133,11 +133,11 @@ pub fn record_len(len: u32) -> u64 {
     (u64::from(len) + RECORD_OVERHEAD as u64).next_multiple_of(RECORD_ALIGN)
 }
 
-/// What a record is bound to: its volume, generation, place and length.
+/// What a record is bound to: the kind of its file, its volume, generation, place and length.
 #[must_use]
-pub fn associated_data(volume: VolumeId, generation: u64, position: u64, len: u32) -> Vec<u8> {
+pub fn associated_data(magic: &[u8; 16], volume: VolumeId, generation: u64, position: u64, len: u32) -> Vec<u8> {
     let mut w = Writer::new();
-    w.bytes(&STATE_MAGIC).bytes(&volume.0).u64(generation).u64(position).u32(len);
+    w.bytes(magic).bytes(&volume.0).u64(generation).u64(position).u32(len);
     w.finish()
 }
 

@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry};
+use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry, Request};
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::volume::origin::{self, Actor, Origin, Way};
 use crate::volume::{Attr, FileKind, OpenFile, SetAttr, Volume};
 
 use super::chunks::ChunkGiver;
@@ -43,6 +44,8 @@ pub(super) type Answer<T> = std::result::Result<T, Errno>;
 thread_local! {
     /// Where a thread reads to; it grows to the largest request once and is used again and again.
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(vec![]) };
+    /// Who asked this thread for something last, and in which second that was.
+    static LAST_ACTOR: RefCell<Option<(i64, Actor)>> = const { RefCell::new(None) };
 }
 
 /// A volume, served to the kernel.
@@ -78,6 +81,30 @@ impl WamediaFs {
             return Err(Errno::EIO);
         };
         answer.map_err(|error| self.refusal(what, ino, &error))
+    }
+
+    /// Asks the volume for what may remove something, in the name of the program whose request it is.
+    pub(super) fn ask_for<T>(
+        &self,
+        request: &Request,
+        way: Way,
+        what: &'static str,
+        ino: Ino,
+        ask: impl FnOnce(&Volume) -> Result<T>,
+    ) -> Answer<T> {
+        let actor = self.actor_of(request.uid(), request.pid());
+        self.ask(what, ino, |volume| origin::acting(Origin { way, actor: Some(actor) }, || ask(volume)))
+    }
+
+    /// The process that a request comes from. Its name is asked for once a second, since programs remove much at a time.
+    fn actor_of(&self, uid: u32, pid: u32) -> Actor {
+        let second = self.volume.now().secs;
+        LAST_ACTOR.with_borrow_mut(|last| match last {
+            Some((at, actor)) if *at == second && actor.uid == Some(uid) && actor.pid.unwrap_or(0) == pid => {
+                actor.clone()
+            }
+            _ => last.insert((second, Actor::of_process(uid, pid))).1.clone(),
+        })
     }
 
     fn refusal(&self, what: &'static str, ino: Ino, error: &Error) -> Errno {

@@ -19,6 +19,7 @@ use fuser::{
 
 use crate::error::{Error, Kind};
 use crate::ids::Ino;
+use crate::volume::origin::Way;
 use crate::volume::{NewNode, OpenMode, SetAttr, Volume};
 
 use super::adapter::{
@@ -224,26 +225,26 @@ impl Filesystem for WamediaFs {
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (dir, name) = (ino(parent), name.as_bytes());
         let answer = if dir == expired::INO {
-            self.ask("unlink", dir, |volume| {
+            self.ask_for(req, Way::Expired, "unlink", dir, |volume| {
                 let medium = volume.expired_by_name(name)?.ino;
                 Caller::of(req).expect_unlink(volume, medium)?;
                 volume.remove_expired(medium)
             })
         } else {
-            self.ask("unlink", dir, |volume| volume.unlink(dir, name))
+            self.ask_for(req, Way::Mount, "unlink", dir, |volume| volume.unlink(dir, name))
         };
         reply_done(reply, answer);
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (dir, name) = (ino(parent), name.as_bytes());
-        let answer = may_take(dir, name);
-        reply_done(reply, answer.and_then(|()| self.ask("rmdir", dir, |volume| volume.rmdir(dir, name))));
+        let remove = || self.ask_for(req, Way::Mount, "rmdir", dir, |volume| volume.rmdir(dir, name));
+        reply_done(reply, may_take(dir, name).and_then(|()| remove()));
     }
 
     fn rename(
         &self,
-        _: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -254,9 +255,8 @@ impl Filesystem for WamediaFs {
         let (from, name, to, new_name) = (ino(parent), name.as_bytes(), ino(new_parent), new_name.as_bytes());
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let allowed = may_take(from, name).and_then(|()| may_take(to, new_name));
-        let answer =
-            allowed.and_then(|()| self.ask("rename", from, |volume| volume.rename(from, name, to, new_name, mode)));
-        reply_done(reply, answer);
+        let rename = |volume: &Volume| volume.rename(from, name, to, new_name, mode);
+        reply_done(reply, allowed.and_then(|()| self.ask_for(req, Way::Mount, "rename", from, rename)));
     }
 
     fn create(

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::envelope::{ApiError, Code};
 use super::linger::{LITTLE, linger};
 use super::tokens::{Role, Token, TokenId};
+use crate::volume::origin::{Actor, Origin, Way};
 
 /// The header in which 360dialog's clients send their key.
 const D360_API_KEY: &str = "d360-api-key";
@@ -25,6 +26,15 @@ pub struct Caller {
     pub id: TokenId,
     /// What is known of it.
     pub token: Token,
+}
+
+impl Caller {
+    /// In whose name something is removed for it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let actor = Actor { name: self.token.name.clone(), ..Actor::default() };
+        Origin { way: Way::Api, actor: Some(actor) }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub hold_messages: Duration,
     /// How long a status is waited for of a message of which nobody knows whether it was sent, before that is told.
     pub settle_grace: Duration,
+    /// Where the operator is told what happens in the volume. It may hold a secret.
+    pub event_url: Option<Secret>,
 }
 
 /// Which notifications of the upstream are taken, at `/webhooks/{name}`. With neither secret nor token: none.
@@ -127,6 +129,7 @@ impl NodeConfig {
             fetch: FetchConfig::default(),
             hold_messages: Duration::from_secs(15 * 60),
             settle_grace: Duration::from_secs(10 * 60),
+            event_url: None,
         }
     }
 

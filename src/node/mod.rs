@@ -28,6 +28,7 @@ pub mod tokens;
 mod client;
 mod downloads;
 pub mod fetch;
+mod happenings;
 mod health;
 mod intake;
 mod limits;
@@ -48,6 +49,7 @@ mod work;
 
 pub use config::{NodeConfig, NotificationConfig, TlsFiles};
 pub use core::Core;
+pub use happenings::{tell_happening, work_for_events};
 pub use secret::Secret;
 pub use server::serve;
 pub use work::work;

@@ -1,4 +1,4 @@
-//! Journal files, `journal.<generation>` and `state.<generation>`, appended to record by record.
+//! Journal files, `journal.<generation>`, `state.<generation>` and `audit.<generation>`, appended to record by record.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,6 +21,8 @@ pub enum Series {
     Changes,
     /// Small facts that are kept beside the media: `state.`
     State,
+    /// What was removed, and by whom: `audit.`
+    Audit,
 }
 
 impl Series {
@@ -29,6 +31,7 @@ impl Series {
         match self {
             Series::Changes => "journal.",
             Series::State => "state.",
+            Series::Audit => "audit.",
         }
     }
 
@@ -236,8 +239,21 @@ impl JournalFile {
     /// # Errors
     /// `Poisoned`; `Io`, which poisons.
     pub fn sync(&self) -> Result<()> {
-        let len = self.tail.lock().len;
-        if self.synced.load(Ordering::Acquire) >= len {
+        self.sync_to(self.end())
+    }
+
+    /// Whether the records before `len`, a position, are durable.
+    #[must_use]
+    pub fn is_synced_to(&self, len: u64) -> bool {
+        self.synced.load(Ordering::Acquire) >= len
+    }
+
+    /// Makes the records before `len`, a position, durable.
+    ///
+    /// # Errors
+    /// As [`JournalFile::sync`].
+    pub fn sync_to(&self, len: u64) -> Result<()> {
+        if self.is_synced_to(len) {
             return Ok(());
         }
         self.latch.pass()?;

@@ -60,7 +60,7 @@ fn is_own(name: &str) -> bool {
 }
 
 fn is_journal(name: &str) -> bool {
-    [Series::Changes, Series::State].into_iter().any(|series| series.generation_of(name).is_some())
+    [Series::Changes, Series::State, Series::Audit].into_iter().any(|series| series.generation_of(name).is_some())
 }
 
 fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
@@ -87,6 +87,7 @@ mod tests {
             "control.sock",
             "journal.000000000000000a",
             "state.0000000000000001",
+            "audit.0000000000000001",
             ".snapshot",
             "index/tree/db",
             "blobs/0000000000001/0000000000001fff",

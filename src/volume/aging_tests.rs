@@ -13,7 +13,7 @@ use crate::ids::Ino;
 use crate::index::{Table, schema};
 
 pub(super) const RW: OpenMode = OpenMode { read: true, write: true, append: false, truncate: false };
-const NODE: NewNode = NewNode { mode: 0o644, uid: 1, gid: 2 };
+pub(super) const NODE: NewNode = NewNode { mode: 0o644, uid: 1, gid: 2 };
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 

@@ -65,7 +65,7 @@ impl Volume {
         }
         self.check_strays(blobs, begun, &mut report)?;
         self.check_copies(&mut report)?;
-        self.check_state(&mut report)?;
+        self.check_logs(&mut report)?;
         for path in strangers(self.layout.root())? {
             let problem = format!("{}: the store has no such file of its own", path.display());
             Volume::note(&mut report, Finding { file: Some(path), ..Finding::new(Fault::Stranger, problem) });
@@ -74,13 +74,21 @@ impl Volume {
         Ok(report)
     }
 
-    fn check_state(&self, report: &mut CheckReport) -> Result<()> {
+    fn check_logs(&self, report: &mut CheckReport) -> Result<()> {
         match self.state.damaged()? {
             0 => {}
             count => {
                 let problem =
                     format!("the state log: {count} settings, tokens or pieces of queued work cannot be read");
                 Volume::note(report, Finding::new(Fault::State, problem));
+            }
+        }
+        match self.audit.damaged()? {
+            0 => {}
+            bytes => {
+                let problem =
+                    format!("the audit log: {bytes} bytes are damaged; what was removed may not be all in it any more");
+                Volume::note(report, Finding::new(Fault::Audit, problem));
             }
         }
         Ok(())

@@ -21,6 +21,8 @@ pub enum Fault {
     Chunk,
     /// Values in the state log.
     State,
+    /// Records of the audit log.
+    Audit,
     /// A blob that no inode has.
     Stray,
     /// A file in the store that is none of its own.

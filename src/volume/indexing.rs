@@ -273,6 +273,19 @@ impl Volume {
         self.id_by_links(ino, &record.attrs.links).unwrap_or_else(|_| self.own_id(ino))
     }
 
+    /// The media id that names give; none when the inode's own holds, or the way to it cannot be read.
+    pub(super) fn named_id(&self, links: &[Link]) -> Option<MediaId> {
+        links.iter().find_map(|link| self.id_of_name(link.parent, &link.name).ok().flatten())
+    }
+
+    fn id_of_name(&self, parent: Ino, name: &[u8]) -> Result<Option<MediaId>> {
+        match MediaId::parse(name) {
+            Some(id) => Ok(Some(id)),
+            None if name.len() == 24 => self.shared_id(parent, name),
+            None => Ok(None),
+        }
+    }
+
     fn id_by_links(&self, ino: Ino, links: &[Link]) -> Result<MediaId> {
         self.id_by_names(ino, links.iter().map(|link| (link.parent, link.name.as_slice())))
     }
@@ -280,12 +293,7 @@ impl Volume {
     /// The same for the directories and names of its links.
     pub(super) fn id_by_names<'a>(&self, ino: Ino, names: impl Iterator<Item = (Ino, &'a [u8])>) -> Result<MediaId> {
         for (parent, name) in names {
-            if let Some(id) = MediaId::parse(name) {
-                return Ok(id);
-            }
-            if name.len() == 24
-                && let Some(id) = self.shared_id(parent, name)?
-            {
+            if let Some(id) = self.id_of_name(parent, name)? {
                 return Ok(id);
             }
         }

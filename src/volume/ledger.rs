@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::audit::AuditLog;
 use crate::crypto::IndexKey;
 use crate::error::{Error, Kind, Result};
 use crate::format::journal::{
@@ -42,7 +43,9 @@ pub(super) struct Ledger {
     volume: VolumeId,
     latch: Arc<Latch>,
     ballast: Arc<Ballast>,
-    /// A leaf lock but for the journal's own.
+    /// Is durable before the removals noted here are.
+    audit: Arc<AuditLog>,
+    /// A leaf lock but for the journal's own, and the audit log's.
     current: Mutex<Generation>,
 }
 
@@ -57,8 +60,8 @@ impl Ledger {
         volume: VolumeId,
         key: &IndexKey,
         generations: &[u64],
-        latch: Arc<Latch>,
-        ballast: Arc<Ballast>,
+        (latch, ballast): (&Arc<Latch>, &Arc<Ballast>),
+        audit: Arc<AuditLog>,
     ) -> Result<Ledger> {
         let newest = generations.last().copied();
         let generation = newest.unwrap_or(0).checked_add(1).ok_or_else(|| {
@@ -67,12 +70,12 @@ impl Ledger {
                 "the journals' numbers are used up: remove journal.ffffffffffffffff from the store",
             )
         })?;
-        let begun = ballast.with_room(|| Ledger::begin(store, volume, key, generation, 0, Arc::clone(&latch)));
+        let begun = ballast.with_room(|| Ledger::begin(store, volume, key, generation, 0, Arc::clone(latch)));
         let current = match (begun, newest) {
             (Err(e), Some(newest)) if e.kind() == Kind::NoSpace => match Ledger::read(store, volume, key, newest)? {
                 Some(read) if read.is_whole => {
                     let len = JOURNAL_HEADER_LEN + read.records.len() * RECORD_LEN;
-                    let file = JournalFile::resume(Series::Changes, store, newest, len as u64, Arc::clone(&latch))?;
+                    let file = JournalFile::resume(Series::Changes, store, newest, len as u64, Arc::clone(latch))?;
                     let records = read.records.len() as u64;
                     Generation { file: Arc::new(file), header: read.header, touched: HashSet::new(), records }
                 }
@@ -80,7 +83,8 @@ impl Ledger {
             },
             (begun, _) => begun?,
         };
-        Ok(Ledger { volume, latch, ballast, current: Mutex::new(current) })
+        let (latch, ballast) = (Arc::clone(latch), Arc::clone(ballast));
+        Ok(Ledger { volume, latch, ballast, audit, current: Mutex::new(current) })
     }
 
     fn begin(
@@ -105,6 +109,7 @@ impl Ledger {
         let mut current = self.current.lock();
         let old = current.header.generation;
         // What was noted in it is waited for by nobody else any more.
+        self.audit.sync()?;
         current.file.sync()?;
         let begin = || Ledger::begin(store, self.volume, key, old + 1, first_new_blob, Arc::clone(&self.latch));
         *current = self.ballast.with_room(begin)?;
@@ -149,8 +154,14 @@ impl Ledger {
 
     /// Makes all records durable.
     pub fn sync(&self) -> Result<()> {
+        // In this order: what was noted meanwhile is in the audit log, but perhaps not durably.
         let file = Arc::clone(&self.current.lock().file);
-        file.sync()
+        let end = file.end();
+        if file.is_synced_to(end) {
+            return Ok(());
+        }
+        self.audit.sync()?;
+        file.sync_to(end)
     }
 
     /// Takes the newest of `generations` out when its beginning was cut short: nothing was noted in it yet. One that the

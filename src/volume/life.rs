@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::absent::Absent;
 use super::activity::Activity;
+use super::audit::AuditLog;
 use super::frames::BlobCipher;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
@@ -188,7 +189,9 @@ impl Volume {
         let sealer = Sealer::start(SEAL_THREADS, BUDGET, Arc::clone(&store), Arc::clone(&ballast))
             .map_err(|e| Error::io("a thread", e))?;
         let latch = Arc::clone(store.latch());
-        let ledger = Ledger::start(path, id, &index_key, &generations, Arc::clone(&latch), Arc::clone(&ballast))?;
+        let audit_key = key.sub_key(suite, id, "audit");
+        let audit = Arc::new(AuditLog::new(path.to_owned(), id, audit_key, Arc::clone(&latch), Arc::clone(&ballast)));
+        let ledger = Ledger::start(path, id, &index_key, &generations, (&latch, &ballast), Arc::clone(&audit))?;
         let state_key = key.sub_key(suite, id, "state");
         let state = StateLog::open(path, id, state_key, Arc::clone(&latch), Arc::clone(&ballast), &mut notes)?;
         let mut volume = Volume {
@@ -215,6 +218,7 @@ impl Volume {
             store,
             tracking: Tracking::default(),
             state,
+            audit,
             sweeping: Sweeping::default(),
             known_types: Mutex::new(HashSet::new()),
             names: Mutex::new(()),
@@ -339,6 +343,7 @@ impl Volume {
         }
         self.reap()?;
         self.reap()?;
+        self.audit.sync()?;
         match self.checkpoint().and_then(|()| self.index.close()) {
             // Everything is in the store; the next open reads the journals, as after an unclean end.
             Err(e) if e.kind() == Kind::NoSpace => {

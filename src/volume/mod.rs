@@ -9,6 +9,7 @@ mod aging;
 #[cfg(test)]
 mod aging_tests;
 mod ahead;
+mod audit;
 mod check;
 #[cfg(test)]
 mod check_tests;
@@ -17,12 +18,14 @@ mod contents;
 mod copying;
 #[cfg(test)]
 mod crash_tests;
+mod erasing;
 mod facts;
 mod findings;
 mod flusher;
 mod frames;
 #[cfg(test)]
 mod growth_tests;
+mod happenings;
 mod indexing;
 mod inode;
 #[cfg(all(test, feature = "interleavings"))]
@@ -31,6 +34,7 @@ mod ledger;
 mod life;
 mod listed;
 mod names;
+pub mod origin;
 mod own_id;
 mod packed;
 mod policy;
@@ -40,6 +44,7 @@ mod quota;
 mod reading;
 mod reaping;
 mod record;
+mod records;
 mod recovery;
 mod renaming;
 mod repair;
@@ -68,13 +73,18 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use audit::{AuditFilter, AuditState, Removed};
+pub use erasing::{
+    ErasedMedium, ErasureReport, ErasureWish, KeptMedium, KeptReason, MAX_ERASED, Selection, SignedReport,
+};
 pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
+pub use happenings::{Happening, HappeningKind, Listener};
 pub use life::{InitOptions, OpenOptions};
 pub use quota::Class;
 pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use state::StateBatch;
-pub use sweep::{Happening, HappeningKind, Listener, SweepStatus};
+pub use sweep::SweepStatus;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
@@ -93,6 +103,7 @@ use crate::sync::{Condvar, Mutex, RwLock};
 use absent::Absent;
 use activity::Activity;
 use ahead::ReadAhead;
+use audit::AuditLog;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
 use policy::InForce;
@@ -136,6 +147,7 @@ pub struct Volume {
     scrubbing: Scrubbing,
     tracking: Tracking,
     state: StateLog,
+    audit: Arc<AuditLog>,
     sweeping: Sweeping,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.

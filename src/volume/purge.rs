@@ -3,6 +3,7 @@
 use super::Volume;
 use super::aging::{age_start, secs};
 use super::inode::State;
+use super::origin::{Way, by_way};
 use super::types::{PurgeReport, PurgeWish, Purged};
 use crate::error::{Kind, Result};
 use crate::ids::Ino;
@@ -62,6 +63,7 @@ impl Volume {
         }
         if report.media > 0 && !wish.dry_run {
             self.ledger.sync()?;
+            self.tell_purged(&report);
         }
         Ok(report)
     }
@@ -92,8 +94,8 @@ impl Volume {
         let removed = match (is_expired, wish.dry_run, wish.due) {
             (false, ..) => false,
             (true, true, _) => true,
-            (true, false, true) => self.remove_due(ino, key)?,
-            (true, false, false) => match self.remove_expired(ino) {
+            (true, false, true) => by_way(Way::Purge, || self.remove_due(ino, key))?,
+            (true, false, false) => match by_way(Way::Purge, || self.remove_expired(ino)) {
                 Ok(()) => true,
                 Err(e) if matches!(e.kind(), Kind::NotExpired | Kind::NotFound) => false,
                 Err(e) => return Err(e),

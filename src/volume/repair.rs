@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::Volume;
 use super::findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 use super::inode::{Inode, OpenBlob, State};
+use super::origin::{Way, by_way};
 use super::truth;
 use crate::error::{Error, Kind, Result};
 use crate::format::content::Content;
@@ -145,6 +146,16 @@ impl Repairing<'_> {
                 self.volume.state.drop_damaged()?;
                 Ok(Repair::Mended("what can be read was written anew, without the rest".to_owned()))
             }
+            (Fault::Audit, ..) => {
+                let mut places = Vec::new();
+                let quarantine = &mut self.quarantine;
+                self.volume.audit.mend(&self.volume.layout, &mut |file| {
+                    places.extend(quarantine.keep(file)?.map(|kept| kept.display().to_string()));
+                    Ok(())
+                })?;
+                let was = places.join(", ");
+                Ok(Repair::Mended(format!("what can be read was written anew, without the rest; what it was is {was}")))
+            }
             (Fault::Index, ..) => {
                 self.needs_rebuild = true;
                 Ok(Repair::Left(REBUILD.to_owned()))
@@ -235,10 +246,11 @@ impl Repairing<'_> {
         if !is_medium {
             return Ok(Repair::Left("it could not be written anew".to_owned()));
         }
-        let removed = volume.remove_medium(ino, |state| match state.writers > 0 || state.record.location != Some(at) {
+        let may_go = |state: &State| match state.writers > 0 || state.record.location != Some(at) {
             true => Err(Error::new(Kind::Busy, IN_USE)),
             false => Ok(()),
-        });
+        };
+        let removed = by_way(Way::Repair, || volume.remove_medium(ino, may_go));
         match removed {
             Err(e) if e.kind() == Kind::Busy => Ok(Repair::Left(IN_USE.to_owned())),
             Err(e) => Err(e),

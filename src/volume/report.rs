@@ -210,6 +210,10 @@ impl Volume {
                 let dir = dir.trim_matches('/');
                 dir.is_empty() || medium.path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
             })
+            && filter.attribute.as_ref().is_none_or(|(name, value)| {
+                let found = self.get_xattr(Ino(medium.ino), name.as_bytes());
+                found.is_ok_and(|found| found == value.as_bytes())
+            })
     }
 }
 

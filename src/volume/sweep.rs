@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Volume;
 use super::aging::secs;
+use super::happenings::{Happening, HappeningKind, Listener, Seen};
+use super::origin::{Way, by_way};
 use super::purge::{PURGE_STEP, blob_bytes};
 use super::record::Age;
 use super::types::{ExpiryAction, Policy, PurgeReport};
@@ -28,61 +30,12 @@ const SHOWN: &[u8] = b"shown ";
 /// Sweeps in a grace period, and how far apart they are at least and at most, in seconds.
 const SWEEPS: i64 = 24;
 const SWEEP_SECS: (i64, i64) = (1, 3600);
-/// Hundredths of the room that use has to fall below a mark before it is warned of again.
-const SLACK: u8 = 5;
 /// Media of one rule looked at in one step, when the oldest are sought.
 const OLDEST_STEP: usize = 64;
 /// Whether the index has notes: not looked yet, no, yes.
 const UNKNOWN: u8 = 0;
 const NONE: u8 = 1;
 const SOME: u8 = 2;
-
-/// What there is to tell somebody outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HappeningKind {
-    /// The warning mark was crossed.
-    Warn,
-    /// Media were removed, by the schedule or because the volume fills up.
-    Purge,
-    /// Media have newly expired.
-    Expired,
-}
-
-impl HappeningKind {
-    /// The word for it: `warn`, `purge`, `expired`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HappeningKind::Warn => "warn",
-            HappeningKind::Purge => "purge",
-            HappeningKind::Expired => "expired",
-        }
-    }
-}
-
-/// Something that has happened, without a name in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Happening {
-    /// What.
-    pub event: HappeningKind,
-    /// Bytes of media.
-    pub used_bytes: u64,
-    /// The room there is for media, as `df` shows it, in bytes.
-    pub size_bytes: u64,
-    /// Hundredths of it in use, rounded down.
-    pub percent: u8,
-    /// Media that were removed, or have newly expired; else 0.
-    pub media: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
-
-/// Told of what happens, on the volume's own thread: it must not block. Called without locks held.
-pub trait Listener: Send + Sync {
-    /// Something has happened.
-    fn happened(&self, happening: &Happening);
-}
 
 /// What the daemon does about expired media by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +74,7 @@ struct Course {
     relieved: Option<Timestamp>,
     expired: PurgeReport,
     removed: PurgeReport,
-    is_warned: bool,
+    seen: Seen,
     total: PurgeReport,
 }
 
@@ -138,7 +91,7 @@ struct Told {
 pub(super) struct Sweeping {
     is_scheduled: AtomicBool,
     has_notes: AtomicU8,
-    listener: RwLock<Option<Arc<dyn Listener>>>,
+    pub(super) listener: RwLock<Option<Arc<dyn Listener>>>,
     /// The volume's own thread alone takes it, and keeps it while it removes media.
     course: Mutex<Course>,
     /// What of it is told. A leaf lock.
@@ -164,11 +117,6 @@ impl Volume {
         self.sweeping.is_scheduled.store(true, Ordering::Release);
     }
 
-    /// Has `listener` told of what happens.
-    pub fn set_listener(&self, listener: Arc<dyn Listener>) {
-        *self.sweeping.listener.write() = Some(listener);
-    }
-
     /// What the daemon does about expired media by itself.
     ///
     /// # Errors
@@ -190,42 +138,33 @@ impl Volume {
         })
     }
 
-    /// Bytes in use, bytes of room as `df` shows it, and the hundredths of it in use.
-    fn fill(&self) -> Result<(u64, u64, u8)> {
-        let shown = self.statfs()?;
-        let unit = u64::from(shown.block_size);
-        let used = self.quota.used().0;
-        let size = shown.blocks.saturating_mul(unit).max(used);
-        let percent = u128::from(used) * 100 / u128::from(size.max(1));
-        Ok((used, size, u8::try_from(percent).unwrap_or(u8::MAX)))
-    }
-
-    /// Goes on for one tick; `looks` has it ask how full the volume is.
+    /// Goes on for one tick; `looks` has it ask how the volume is.
     pub(super) fn sweep_some(&self, looks: bool) {
-        if !self.sweeping.is_scheduled.load(Ordering::Acquire) || self.store.latch().reason().is_some() {
+        let acts = self.sweeping.is_scheduled.load(Ordering::Acquire) && self.store.latch().reason().is_none();
+        if !acts && !self.has_listener() {
             return;
         }
         let mut told = Vec::new();
         let outcome = {
             let mut course = self.sweeping.course.lock();
-            let outcome = self.go_on(&mut course, looks, &mut told);
-            let (last, is_warned, total) = (course.last, course.is_warned, course.total.clone());
+            let watched = if looks { self.watch(&mut course.seen, &mut told) } else { Ok(()) };
+            let outcome = watched.and_then(|()| if acts { self.go_on(&mut course, looks, &mut told) } else { Ok(()) });
+            let (last, is_warned, total) = (course.last, course.seen.is_warned, course.total.clone());
             *self.sweeping.told.lock() = Told { last, is_warned, total };
             outcome
         };
         if let Err(e) = outcome {
             tracing::warn!("expired media could not be looked through: {e}");
         }
-        let listener = self.sweeping.listener.read().clone();
-        if let Some(listener) = listener {
-            told.iter().for_each(|happening| listener.happened(happening));
-        }
+        self.tell(&told);
     }
 
     fn go_on(&self, course: &mut Course, looks: bool, told: &mut Vec<Happening>) -> Result<()> {
         let (policy, now) = (self.policy(), self.clock.now());
-        if looks {
-            self.watch_marks(course, &policy, now, told)?;
+        let is_over = looks && self.is_over(policy.purge_at)?;
+        if is_over && course.relief.is_none() && has_passed(course.relieved, sweep_every(policy.grace), now) {
+            self.settle();
+            course.relief = Some(BTreeMap::new());
         }
         if policy.action == ExpiryAction::Show && policy.purge_at.is_none() {
             (course.sweep, course.relief) = (None, None);
@@ -242,7 +181,7 @@ impl Volume {
                 let expired = std::mem::take(&mut course.expired);
                 if expired.media > 0 {
                     tracing::info!(media = expired.media, bytes = expired.bytes, "media have expired");
-                    told.push(self.happening(HappeningKind::Expired, &expired)?);
+                    told.push(self.happening(HappeningKind::Expired, expired.media, expired.bytes)?);
                 }
             }
         }
@@ -256,42 +195,8 @@ impl Volume {
         if removed.media > 0 && course.sweep.is_none() && course.relief.is_none() {
             self.ledger.sync()?;
             tracing::info!(media = removed.media, bytes = removed.bytes, "expired media were removed by themselves");
-            told.push(self.happening(HappeningKind::Purge, &removed)?);
+            told.push(self.happening(HappeningKind::Purge, removed.media, removed.bytes)?);
             course.removed = PurgeReport::default();
-        }
-        Ok(())
-    }
-
-    fn happening(&self, event: HappeningKind, about: &PurgeReport) -> Result<Happening> {
-        let (used_bytes, size_bytes, percent) = self.fill()?;
-        Ok(Happening { event, used_bytes, size_bytes, percent, media: about.media, bytes: about.bytes })
-    }
-
-    fn watch_marks(
-        &self,
-        course: &mut Course,
-        policy: &Policy,
-        now: Timestamp,
-        told: &mut Vec<Happening>,
-    ) -> Result<()> {
-        let (_, _, percent) = self.fill()?;
-        match policy.warn_at {
-            Some(mark) if percent >= mark && !course.is_warned => {
-                course.is_warned = true;
-                tracing::warn!("the volume is {percent} % full; the warning mark is {mark} %");
-                told.push(self.happening(HappeningKind::Warn, &PurgeReport::default())?);
-            }
-            Some(mark) if course.is_warned && percent < mark.saturating_sub(SLACK).max(1) => {
-                course.is_warned = false;
-                tracing::info!("the volume is {percent} % full again; the warning mark is {mark} %");
-            }
-            None => course.is_warned = false,
-            _ => {}
-        }
-        let is_over = policy.purge_at.is_some_and(|mark| percent >= mark);
-        if is_over && course.relief.is_none() && has_passed(course.relieved, sweep_every(policy.grace), now) {
-            self.settle();
-            course.relief = Some(BTreeMap::new());
         }
         Ok(())
     }
@@ -315,7 +220,7 @@ impl Volume {
                 course.expired.bytes += listed.len;
             }
             if policy.action == ExpiryAction::Purge && self.is_due(&key)? {
-                self.remove_counted(ino, &key, course)?;
+                by_way(Way::Schedule, || self.remove_counted(ino, &key, course))?;
             }
         }
         Ok(Some(next))
@@ -356,7 +261,7 @@ impl Volume {
             if let Some((_, _, ino)) = schema::parse_age(&key)
                 && self.is_due(&key)?
             {
-                self.remove_counted(ino, &key, course)?;
+                by_way(Way::Watermark, || self.remove_counted(ino, &key, course))?;
             }
             places.insert(class, key);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aging_tests::{Bench, put};
+use super::aging_tests::{Bench, NODE, RW, put};
 use super::{
     ExpiryAction, Happening, HappeningKind, Listener, Policy, PurgeReport, PurgeWish, RetentionRule, Selector, SetAttr,
     Volume,
@@ -59,7 +59,7 @@ fn heard_of(volume: &Volume) -> Arc<Heard> {
 
 impl Heard {
     fn take(&self) -> Vec<(HappeningKind, u64, u64)> {
-        std::mem::take(&mut *self.0.lock()).iter().map(|h| (h.event, h.media, h.bytes)).collect()
+        std::mem::take(&mut *self.0.lock()).iter().map(|h| (h.event, h.count, h.bytes)).collect()
     }
 }
 
@@ -216,7 +216,8 @@ fn a_full_volume_loses_the_longest_expired_until_it_is_below_the_mark() {
     volume.set_medium_retention(media[8], Some(Some(Duration::from_secs(1)))).unwrap();
     volume.hold(media[0], true).unwrap();
     sweep(&volume);
-    assert_eq!(heard.take(), [(HappeningKind::Warn, 0, 0)], "once, and nothing is expired");
+    let both = [(HappeningKind::Warn, 0, 0), (HappeningKind::PurgeMark, 0, 0)];
+    assert_eq!(heard.take(), both, "once, and nothing is expired");
     bench.pass(2 * DAY);
     sweep(&volume);
     assert_eq!(heard.take(), [(HappeningKind::Expired, 8, 8 * BYTES as u64)]);
@@ -224,18 +225,49 @@ fn a_full_volume_loses_the_longest_expired_until_it_is_below_the_mark() {
     sweep(&volume);
     let left: Vec<bool> = media.iter().map(|ino| is_there(&volume, *ino)).collect();
     assert_eq!(left, [true, false, true, true, true, true, true, true, false], "held, oldest, ..., own retention");
-    assert_eq!(heard.take(), [(HappeningKind::Purge, 2, 2 * BYTES as u64)]);
+    let purged = (HappeningKind::Purge, 2, 2 * BYTES as u64);
+    assert_eq!(heard.take(), [(HappeningKind::PurgeMarkOver, 0, 0), purged]);
     // Falls below the warning by more than the slack, and comes again.
     for ino in &media[2..6] {
         volume.remove(*ino).unwrap();
     }
     sweep(&volume);
     assert!(!volume.status().unwrap().sweep.is_warned);
+    assert_eq!(heard.take(), [(HappeningKind::WarnOver, 0, 0)]);
     for name in ["a", "b"] {
         put(&volume, Ino::ROOT, name, &content);
     }
     sweep(&volume);
     assert_eq!(heard.take(), [(HappeningKind::Warn, 0, 0)]);
+    volume.shutdown().unwrap();
+}
+
+#[test]
+fn refused_writes_are_told_when_they_begin_and_a_purge_that_was_asked_for_when_it_ends() {
+    let bench = Bench::new(Policy { max_bytes: Some(10), ..acting(ExpiryAction::Show) });
+    let volume = scheduled(&bench);
+    let heard = heard_of(&volume);
+    put(&volume, Ino::ROOT, "f", b"four");
+    let refuse = |name: &str| {
+        let (_, file) = volume.create(Ino::ROOT, name.as_bytes(), &NODE, RW).unwrap();
+        assert_eq!(volume.write(&file, 0, b"seven more", false).unwrap_err().kind(), Kind::NoSpace);
+        volume.close(file);
+    };
+    refuse("a");
+    refuse("b");
+    sweep(&volume);
+    assert_eq!(heard.take(), [(HappeningKind::Refused, 2, 0)]);
+    bench.pass(30);
+    refuse("c");
+    sweep(&volume);
+    assert_eq!(heard.take(), [], "it goes on");
+    bench.pass(60);
+    refuse("d");
+    sweep(&volume);
+    assert_eq!(heard.take(), [(HappeningKind::Refused, 1, 0)], "it begins again");
+    bench.pass(2 * DAY);
+    let report = volume.purge(false, None, &mut |_| {}).unwrap();
+    assert_eq!(heard.take(), [(HappeningKind::Purge, report.media, 4)]);
     volume.shutdown().unwrap();
 }
 

@@ -209,6 +209,7 @@ impl Volume {
     /// With `superseded_by`, the name went to that inode, which has to be durable before this one may go for good.
     pub(super) fn drop_inode(&self, inode: &Arc<Inode>, state: &mut State, superseded_by: Option<Ino>) -> Result<()> {
         let blob = state.record.location.map(|at| at.blob);
+        self.note_removal(state, superseded_by)?;
         if let Some(by) = superseded_by {
             self.note_change(inode, state)?;
             for entry in self.tracking.retired.lock().of_inodes_mut() {

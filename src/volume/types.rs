@@ -309,6 +309,9 @@ pub struct MediaFilter {
     pub held: bool,
     /// Only media below this directory.
     pub below: Option<String>,
+    /// Only media with an extended attribute of this name and value.
+    #[serde(default)]
+    pub attribute: Option<(String, String)>,
 }
 
 /// How a volume is doing.

@@ -51,6 +51,9 @@ pub struct Ls {
     /// Only media below this directory of the volume
     #[arg(long, value_name = "DIR", value_parser = values::directory)]
     pub below: Option<String>,
+    /// Only media with this extended attribute
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::attribute)]
+    pub attribute: Option<(String, String)>,
     /// In which order; without it, in the order of the index, and with the least memory
     #[arg(long, value_name = "BY", value_enum)]
     pub sort: Option<SortBy>,

@@ -1,5 +1,7 @@
 //! The command line as plain structs. Parsing touches nothing; see the commands for what is made of it.
 
+mod audit;
+mod erase;
 mod key;
 mod media;
 mod node;
@@ -10,6 +12,8 @@ mod scrub;
 mod tests;
 mod volume;
 
+pub use audit::*;
+pub use erase::*;
 pub use key::*;
 pub use media::*;
 pub use node::*;
@@ -72,6 +76,10 @@ pub enum Command {
     Info(Info),
     /// List or remove expired media
     Expired(Expired),
+    /// Remove media for good, and give a signed report of it
+    Erase(Box<Erase>),
+    /// Show what was removed, when, by whom and by which way
+    Audit(Audit),
     /// Keep media from expiring
     Hold(Hold),
     /// Let held media expire again

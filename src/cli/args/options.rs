@@ -1,10 +1,13 @@
 //! Options that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::log::Log;
+use crate::cli::node;
+use crate::cli::outlets::{self, HookConfig, OutletConfig};
 use crate::cli::values::{self, Period};
 use crate::control::{Keep, Limit, Mark, PolicyChange};
 use crate::error::Result;
@@ -75,6 +78,18 @@ pub struct DaemonArgs {
     /// Bytes a second that such a scrub reads, or none for as fast as the disk is
     #[arg(long, value_name = "SIZE", value_parser = values::size_limit, default_value = "16MiB")]
     pub scrub_rate: Limit,
+    /// Run this program when something happens: a mark is crossed, writes are refused, damage is found, media were purged
+    #[arg(long, value_name = "PROGRAM")]
+    pub hook: Option<PathBuf>,
+    /// How long one run of it may take
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "60s")]
+    pub hook_limit: Duration,
+    /// Post the same as JSON to this URL
+    #[arg(long, value_name = "URL", conflicts_with = "event_url_file")]
+    pub event_url: Option<String>,
+    /// The same, with the URL in the first line of this file, for one that holds a secret
+    #[arg(long, value_name = "FILE")]
+    pub event_url_file: Option<PathBuf>,
 }
 
 impl DaemonArgs {
@@ -85,6 +100,20 @@ impl DaemonArgs {
             Period::Off => None,
             Period::Every(every) => Some(Schedule { every, rate: self.scrub_rate.as_option() }),
         }
+    }
+
+    /// Where it is told what happens.
+    ///
+    /// # Errors
+    /// Those of [`HookConfig::new`] and [`outlets::event_url`]; `Io` for the file.
+    pub fn outlets(&self) -> Result<OutletConfig> {
+        let hook = self.hook.as_deref().map(|program| HookConfig::new(program, self.hook_limit)).transpose()?;
+        let url = match (&self.event_url, &self.event_url_file) {
+            (Some(url), _) => Some(outlets::event_url(url)?),
+            (None, Some(path)) => Some(outlets::event_url(node::secret_in(path)?.expose())?),
+            (None, None) => None,
+        };
+        Ok(OutletConfig { hook, url })
     }
 
     /// Whether the log goes elsewhere than to who has started it.

@@ -65,6 +65,7 @@ fn filter(args: &Ls, target: &Target) -> Result<MediaFilter> {
         larger: args.larger,
         held: args.held,
         below,
+        attribute: args.attribute.clone(),
     })
 }
 

@@ -1,6 +1,8 @@
 //! One module per command: makes a valid configuration of what was parsed, does it, writes the result.
 
+mod audit;
 mod check;
+mod erase;
 mod expired;
 mod init;
 mod key;
@@ -74,6 +76,8 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
                 listing::list_expired(&list, environment)
             }
         },
+        Command::Erase(args) => erase::run(*args, environment),
+        Command::Audit(args) => audit::run(&args, environment),
         Command::Hold(args) => media::hold(&args.media, true, args.output, environment),
         Command::Release(args) => media::hold(&args.media, false, args.output, environment),
         Command::Quota(args) => quota::run(args.action, environment),

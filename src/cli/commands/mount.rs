@@ -24,6 +24,11 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
         let message = "the media node takes uploads, which a mount with `-o ro` does not; leave one of them out";
         return Err(Error::new(Kind::Invalid, message).into());
     }
+    let outlets = args.daemon.outlets()?;
+    if outlets.url.is_some() && options.read_only() {
+        let message = "events for a URL are kept in the volume, which a mount with `-o ro` does not change; leave one of them out";
+        return Err(Error::new(Kind::Invalid, message).into());
+    }
     // Before a store and a key are made that a wrong mount point would leave behind.
     require_mount_point(&places.mount_point, args.init)?;
     if !target::is_store(&places.store)? {
@@ -43,6 +48,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
         store: places.store,
         mount: Some(MountAt { point: places.mount_point, options }),
         node,
+        outlets,
         index_cache_bytes: args.daemon.index_cache,
         scrubs: args.daemon.scrubs(),
         sources,

@@ -16,6 +16,7 @@ use crate::store;
 pub fn run(args: Serve, environment: &Environment, log: &Log) -> Outcome {
     let store = target::absolute(&args.store)?;
     let node = node::config_of(&args.node, Some(node::DEFAULT_LISTEN))?;
+    let outlets = args.daemon.outlets()?;
     if !target::is_store(&store)? {
         let shown = store.display();
         let message = format!("{shown} is not a store; `wamedia init {shown}` makes it");
@@ -30,6 +31,7 @@ pub fn run(args: Serve, environment: &Environment, log: &Log) -> Outcome {
         store,
         mount: None,
         node,
+        outlets,
         index_cache_bytes: args.daemon.index_cache,
         scrubs: args.daemon.scrubs(),
         sources,

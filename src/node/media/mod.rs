@@ -14,9 +14,11 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::Caller;
 use super::core::Core;
 use super::envelope::{ApiError, Done, Meta};
 use crate::ids::MediaId;
+use crate::volume::origin;
 
 /// The routes of media.
 pub fn router() -> OpenApiRouter<Arc<Core>> {
@@ -46,10 +48,11 @@ fn unknown() -> Response {
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-async fn remove(State(core): State<Arc<Core>>, uri: Uri) -> Result<Response, ApiError> {
+async fn remove(State(core): State<Arc<Core>>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let Some(id) = id_of(&uri) else { return Ok(unknown()) };
+    let origin = caller.origin();
     let removed = core.ask(move |volume| match volume.find(&id)? {
-        Some(ino) => volume.remove(ino).map(|_| true),
+        Some(ino) => origin::acting(origin, || volume.remove(ino)).map(|_| true),
         None => Ok(false),
     });
     match removed.await {

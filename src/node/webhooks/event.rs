@@ -103,7 +103,7 @@ fn pass_medium_on(
     let is_wanted = core.upstream.is_some() && core.settings.current().media.auto_download.contains(&medium.kind);
     let until = if is_wanted { core.jobs.now().saturating_add(core.config.hold_messages_ms()) } else { 0 };
     let awaited = Awaited { id, kind: medium.kind.clone(), until };
-    let webhook = tell(&core.jobs, plan, lane, &Told { body, waits_for: Some(awaited) })?;
+    let webhook = tell(&core.jobs, plan, lane, &Told { body, waits_for: Some(awaited), to_operator: false })?;
     downloads::note_inbound(core, plan, id, number, medium, is_wanted.then_some(webhook))
 }
 

@@ -32,6 +32,9 @@ pub struct Told {
     /// The medium that the message in it has: it is held back until that is stored, or `until`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<Awaited>,
+    /// Whether it goes to the operator's URL for events instead of the business's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_operator: bool,
 }
 
 /// A medium that a message waits for.
@@ -59,7 +62,7 @@ pub fn tell(jobs: &Jobs, plan: &mut Plan, lane: &str, told: &Told) -> Result<Job
 /// # Errors
 /// As [`tell`].
 pub fn tell_now(jobs: &Jobs, plan: &mut Plan, lane: &str, body: Value) -> Result<()> {
-    tell(jobs, plan, lane, &Told { body, waits_for: None }).map(drop)
+    tell(jobs, plan, lane, &Told { body, waits_for: None, to_operator: false }).map(drop)
 }
 
 /// What delivers webhooks.
@@ -93,15 +96,35 @@ impl Posts {
                 Err(error) => return Outcome::retry(error),
             }
         }
-        let settings = self.core.settings.current();
-        let url = &settings.webhooks.url;
-        if url.is_empty() {
-            return Outcome::retry("no URL for webhooks is set: set webhooks.url");
+        let sent = match told.to_operator {
+            true => self.post_event(&body).await,
+            false => {
+                let url = &self.core.settings.current().webhooks.url;
+                match url.is_empty() {
+                    true => Err("no URL for webhooks is set: set webhooks.url".to_owned()),
+                    false => self.post_to(url, &body).await,
+                }
+            }
+        };
+        sent.map_or_else(Outcome::retry, |()| Outcome::Done(Plan::new()))
+    }
+
+    /// Posts an event to the operator's URL once.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn post_event(&self, body: &Value) -> std::result::Result<(), String> {
+        match &self.core.config.event_url {
+            Some(url) => self.post_to(url.expose(), body).await,
+            None => Err("no URL for events is given: start with --event-url".to_owned()),
         }
-        match self.post(url, &body).await {
-            Ok(200) => Outcome::Done(Plan::new()),
-            Ok(status) => Outcome::retry(format!("the webhook's server answers with status {status} instead of 200")),
-            Err(why) => Outcome::retry(format!("the webhook's server cannot be reached: {why}")),
+    }
+
+    async fn post_to(&self, url: &str, body: &Value) -> std::result::Result<(), String> {
+        match self.post(url, body).await {
+            Ok(200) => Ok(()),
+            Ok(status) => Err(format!("the webhook's server answers with status {status} instead of 200")),
+            Err(why) => Err(format!("the webhook's server cannot be reached: {why}")),
         }
     }
 

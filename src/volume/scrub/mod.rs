@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::format::frame::STRIDE;
 use crate::ids::Ino;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex};
 use note::Note;
@@ -90,6 +91,15 @@ pub(super) struct Scrubbing {
     /// Held while one is started or stopped.
     thread: Mutex<Option<JoinHandle<()>>>,
     schedule: Mutex<Option<Schedule>>,
+    /// Media found damaged since the volume was opened.
+    found: AtomicU64,
+}
+
+impl Scrubbing {
+    /// Media found damaged since the volume was opened; one that is found twice counts twice.
+    pub fn found(&self) -> u64 {
+        self.found.load(Ordering::Acquire)
+    }
 }
 
 impl Volume {

@@ -11,6 +11,7 @@ use crate::format::frame::{CHUNK_LEN, STRIDE};
 use crate::format::geometry::{chunk_count, chunk_len};
 use crate::ids::Ino;
 use crate::index::{Table, schema};
+use crate::sync::atomic::Ordering;
 use crate::volume::Volume;
 use crate::volume::inode::{Inode, State};
 use crate::volume::record::Location;
@@ -72,6 +73,7 @@ impl Walk {
             }
         };
         let is_hurt = run.damaged > before;
+        volume.scrubbing.found.fetch_add(run.damaged.saturating_sub(before), Ordering::AcqRel);
         note.run = Some(run);
         Ok(Step { cost, is_end, is_hurt })
     }

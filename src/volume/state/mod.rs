@@ -11,16 +11,17 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::crypto::{BlobKey, NONCE_BYTES, TAG_BYTES, nonce};
+use crate::crypto::{BlobKey, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Kind, Result};
 use crate::format::state::{
-    Change, RECORD_ALIGN, RECORD_HEAD_LEN, RECORD_OVERHEAD, STATE_MAGIC, associated_data, decode_batch, decode_head,
-    encode_batch, encode_head, record_len,
+    Change, RECORD_ALIGN, RECORD_HEAD_LEN, RECORD_OVERHEAD, STATE_MAGIC, decode_batch, decode_head, encode_batch,
+    record_len,
 };
 use crate::ids::VolumeId;
 use crate::store::{Ballast, JournalFile, Latch, Series};
 use crate::sync::Mutex;
 use crate::volume::Volume;
+use crate::volume::records::{self, Place};
 
 /// Dead bytes from which on the log may be copied.
 const DEAD_ENOUGH: u64 = 1 << 20;
@@ -252,31 +253,19 @@ impl StateLog {
         Ok(self.open_record(file, generation, position, len)?.map(|content| (len, content)))
     }
 
-    fn open_record(&self, file: &JournalFile, generation: u64, position: u64, len: u32) -> Result<Option<Vec<u8>>> {
-        let sealed = file.read_at(position + RECORD_HEAD_LEN as u64, len as usize + NONCE_BYTES + TAG_BYTES)?;
-        let Some((nonce, rest)) = sealed.split_first_chunk::<NONCE_BYTES>() else { return Ok(None) };
-        let Some((content, tag)) = rest.split_last_chunk::<TAG_BYTES>() else { return Ok(None) };
-        let mut content = content.to_vec();
-        let bound = associated_data(self.volume, generation, position, len);
-        Ok(self.key.open(nonce, &bound, &mut content, tag).ok().map(|()| content))
+    fn place(&self, generation: u64) -> Place<'_> {
+        Place { magic: &STATE_MAGIC, volume: self.volume, generation }
     }
 
-    fn seal_record(&self, generation: u64, position: u64, content: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-        let (nonce, mut sealed) = (nonce(), content.to_vec());
-        let tag = self.key.seal(&nonce, &associated_data(self.volume, generation, position, len), &mut sealed);
-        let mut record = Vec::with_capacity(content.len() + RECORD_OVERHEAD + RECORD_ALIGN as usize);
-        for part in [&encode_head(len)[..], &nonce, &sealed, &tag] {
-            record.extend_from_slice(part);
-        }
-        record.resize(record.len().next_multiple_of(RECORD_ALIGN as usize), 0);
-        record
+    fn open_record(&self, file: &JournalFile, generation: u64, position: u64, len: u32) -> Result<Option<Vec<u8>>> {
+        let sealed = file.read_at(position + RECORD_HEAD_LEN as u64, len as usize + NONCE_BYTES + TAG_BYTES)?;
+        Ok(records::open_sealed(&self.key, &self.place(generation), position, len, &sealed))
     }
 
     /// Appends a batch; gives its position and the length of its content.
     fn append(&self, file: &JournalFile, generation: u64, changes: &[Change]) -> Result<(u64, u32, Vec<u8>)> {
         let content = encode_batch(changes).map_err(malformed)?;
-        let append = || file.append(|position| self.seal_record(generation, position, &content));
+        let append = || file.append(|position| records::seal(&self.key, &self.place(generation), position, &content));
         let position = self.ballast.with_room(append)?;
         Ok((position, u32::try_from(content.len()).unwrap_or(u32::MAX), content))
     }
