@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod container_volume;
 pub mod daemon;
 pub mod environment;
 pub mod exit;
