@@ -1,5 +1,6 @@
 //! The command line as plain structs. Parsing touches nothing; see the commands for what is made of it.
 
+mod docker;
 mod key;
 mod media;
 mod node;
@@ -10,6 +11,7 @@ mod scrub;
 mod tests;
 mod volume;
 
+pub use docker::*;
 pub use key::*;
 pub use media::*;
 pub use node::*;
@@ -96,4 +98,6 @@ pub enum Command {
     Import(Import),
     /// Write the media out as plain files
     Export(Export),
+    /// Serve volumes to Docker and podman
+    DockerPlugin(DockerPlugin),
 }

@@ -1,6 +1,7 @@
 //! One module per command: makes a valid configuration of what was parsed, does it, writes the result.
 
 mod check;
+mod docker_plugin;
 mod expired;
 mod init;
 mod key;
@@ -86,5 +87,6 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),
         Command::Import(args) => transfer::import(&args, environment),
         Command::Export(args) => transfer::export(&args, environment),
+        Command::DockerPlugin(args) => docker_plugin::run(args, environment),
     }
 }
