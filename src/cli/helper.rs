@@ -78,7 +78,7 @@ pub fn read(words: &[OsString]) -> Result<Call, String> {
 }
 
 /// The words of a list of options; `\,` is no end of one.
-fn words_of(list: &str) -> Vec<&str> {
+pub(super) fn words_of(list: &str) -> Vec<&str> {
     let (mut words, mut from) = (Vec::new(), 0);
     for (at, _) in list.match_indices(',') {
         if !list.get(..at).is_some_and(|before| before.ends_with('\\')) {

@@ -3,7 +3,9 @@
 
 pub mod args;
 pub mod commands;
+pub mod container_volume;
 pub mod daemon;
+pub mod docker;
 pub mod environment;
 pub mod exit;
 pub mod helper;
@@ -72,7 +74,7 @@ fn course(command: &Command) -> Course {
     match command {
         Command::Mount(mount) if mount.daemon.logs_elsewhere() => Course::Background,
         Command::Serve(serve) if serve.daemon.logs_elsewhere() => Course::Background,
-        Command::Mount(_) | Command::Serve(_) => Course::Foreground,
+        Command::Mount(_) | Command::Serve(_) | Command::DockerPlugin(_) => Course::Foreground,
         _ => Course::Command,
     }
 }

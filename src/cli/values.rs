@@ -162,6 +162,36 @@ pub fn mark(text: &str) -> Result<Mark, Refused> {
     }
 }
 
+/// Who owns a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// An owner: `1000:1000`, or `1000` for the group of the same number.
+///
+/// # Errors
+/// When it is none.
+pub fn owner(text: &str) -> Result<Owner, Refused> {
+    let refused = || format!("`{text}` is no owner; write for example 1000:1000");
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    // The highest number means "unchanged" to chown(2).
+    let number = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX).ok_or_else(refused);
+    Ok(Owner { uid: number(uid)?, gid: number(gid)? })
+}
+
+/// The mode of a directory, in octal: `0775`.
+///
+/// # Errors
+/// When it is none.
+pub fn mode(text: &str) -> Result<u32, Refused> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| format!("`{text}` is no mode; write for example 0775"))
+}
+
 /// A reserve: `uploads=10%` or `uploads=1GiB`; 0 takes it away.
 ///
 /// # Errors
@@ -389,6 +419,19 @@ mod tests {
             assert!(mark(text).is_err(), "{text}");
         }
         assert_eq!((grace("0"), grace("24h")), (Ok(Duration::ZERO), Ok(Duration::from_secs(86_400))));
+    }
+
+    #[test]
+    fn owners_and_modes_are_numbers() {
+        assert_eq!(owner("1000"), Ok(Owner { uid: 1000, gid: 1000 }));
+        assert_eq!(owner("0:33"), Ok(Owner { uid: 0, gid: 33 }));
+        assert_eq!((mode("0775"), mode("1777")), (Ok(0o775), Ok(0o1777)));
+        for text in ["", ":", "1:", ":1", "root", "-1", "4294967295", "1:2:3"] {
+            assert!(owner(text).is_err(), "{text}");
+        }
+        for text in ["", "rwx", "8", "10000", "-1"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
     }
 
     #[test]

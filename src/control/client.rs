@@ -31,8 +31,17 @@ impl Client {
     /// `AccessDenied` for other users than the owner and root, `Version` for a daemon that speaks another protocol,
     /// `Io` when it does not answer.
     pub fn connect(store: &Path) -> Result<Option<Client>> {
+        Client::connect_within(store, HELLO_LIMIT, SILENCE_LIMIT)
+    }
+
+    /// The same for somebody who has less patience: the daemon's first line may take `hello`, and it may be silent for
+    /// `silence`.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_within(store: &Path, hello: Duration, silence: Duration) -> Result<Option<Client>> {
         let Some(stream) = socket::connect(store)? else { return Ok(None) };
-        set_timeouts(&stream, HELLO_LIMIT)?;
+        set_timeouts(&stream, hello)?;
         let mut stream = BufReader::new(stream);
         let line = read_line(&mut stream)?;
         let Ok(hello) = serde_json::from_slice::<Hello>(&line) else {
@@ -47,7 +56,7 @@ impl Client {
                 ),
             ));
         }
-        set_timeouts(stream.get_ref(), SILENCE_LIMIT)?;
+        set_timeouts(stream.get_ref(), silence)?;
         Ok(Some(Client { stream, hello }))
     }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod erase;
+mod docker;
 mod key;
 mod media;
 mod node;
@@ -14,6 +15,7 @@ mod volume;
 
 pub use audit::*;
 pub use erase::*;
+pub use docker::*;
 pub use key::*;
 pub use media::*;
 pub use node::*;
@@ -104,4 +106,6 @@ pub enum Command {
     Import(Import),
     /// Write the media out as plain files
     Export(Export),
+    /// Serve volumes to Docker and podman
+    DockerPlugin(DockerPlugin),
 }

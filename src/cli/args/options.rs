@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::policy::ActionArg;
+
 use crate::cli::log::Log;
 use crate::cli::node;
 use crate::cli::outlets::{self, HookConfig, OutletConfig};
-use crate::cli::values::{self, Period};
+use crate::cli::values::{self, Owner, Period};
 use crate::control::{Keep, Limit, Mark, PolicyChange};
 use crate::error::Result;
-use crate::volume::{AgeBy, Reserve, RetentionRule, Schedule, Selector};
+use crate::volume::{AgeBy, ExpiryAction, Reserve, RetentionRule, Schedule, Selector};
 
 /// What opens the volume. Secrets themselves are never arguments: other users could read them.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -181,6 +183,18 @@ pub struct InitArgs {
     /// From when age is counted [default: written]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub age_by: Option<AgeByArg>,
+    /// What becomes of expired media [default: show]
+    #[arg(long, value_name = "ACTION", value_enum)]
+    pub action: Option<ActionArg>,
+    /// How long a medium is shown as expired before it is removed by itself [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = values::grace)]
+    pub grace: Option<Duration>,
+    /// Owner of its root directory, as numbers [default: who makes it]
+    #[arg(long, value_name = "UID[:GID]", value_parser = values::owner)]
+    pub owner: Option<Owner>,
+    /// Mode of its root directory [default: 0755]
+    #[arg(long, value_name = "MODE", value_parser = values::mode)]
+    pub mode: Option<u32>,
 }
 
 impl InitArgs {
@@ -201,6 +215,8 @@ impl InitArgs {
                 .chain(self.retention_type.clone())
                 .chain(self.retention_prefix.clone())
                 .collect(),
+            action: self.action.map(ExpiryAction::from),
+            grace: self.grace,
             ..self.quota.change()
         }
     }

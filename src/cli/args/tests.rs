@@ -22,6 +22,8 @@ fn the_forms_that_scripts_rely_on_are_taken() {
         "init --key-file F --quota 8MiB --media-quota 10 --reserve uploads=10% --floor 1GiB S",
         "init --cipher xchacha20-poly1305 --retention-type image/*=7d --retention-prefix outgoing=3d --age-by used S",
         "init --cipher none S",
+        "init --action purge --grace 24h --owner 1000:1000 --mode 0775 S",
+        "mount --force S M",
         "mount S M",
         "mount --key-file F --init --daemon -o allow_other,fsname=x S M",
         "mount --init --quota 1GB --index-cache 64MiB S M",

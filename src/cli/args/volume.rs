@@ -49,6 +49,9 @@ pub struct Mount {
     /// The HTTP media API beside the mount.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// Mount also over the directory of a plain container volume, whose removal then removes every medium
+    #[arg(long)]
+    pub force: bool,
     /// Mount options, separated by commas
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,

@@ -81,9 +81,9 @@ pub fn make_store(make: &MakeStore<'_>, environment: &Environment) -> Result<Mad
     let options = InitOptions {
         encrypted,
         policy: make.new.policy().apply(default_policy(store))?,
-        root_uid: environment.uid,
-        root_gid: environment.gid,
-        root_mode: ROOT_MODE,
+        root_uid: make.new.owner.map_or(environment.uid, |owner| owner.uid),
+        root_gid: make.new.owner.map_or(environment.gid, |owner| owner.gid),
+        root_mode: make.new.mode.unwrap_or(ROOT_MODE),
     };
     if !encrypted {
         if keys::named_place(make.keys).is_some() {

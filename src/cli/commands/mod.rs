@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod erase;
+mod docker_plugin;
 mod expired;
 mod init;
 mod key;
@@ -90,5 +91,6 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),
         Command::Import(args) => transfer::import(&args, environment),
         Command::Export(args) => transfer::export(&args, environment),
+        Command::DockerPlugin(args) => docker_plugin::run(args, environment),
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::args::Mount;
 use crate::cli::daemon::{self, MountAt, Service};
 use crate::cli::environment::Environment;
 use crate::cli::log::Log;
-use crate::cli::{holder, keys, node, target};
+use crate::cli::{container_volume, holder, keys, node, target};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
@@ -82,6 +82,9 @@ impl Places {
                     mount_point.display()
                 ),
             ));
+        }
+        if !args.force {
+            container_volume::refuse_mount_point(&mount_point)?;
         }
         Ok(Places { store, mount_point })
     }
@@ -174,6 +177,21 @@ mod tests {
             assert_eq!(refused.kind(), Kind::Invalid, "{store} {mount_point}");
         }
         assert!(Places::resolve(&parse(&[&at("a"), &at("ab")])).is_ok());
+    }
+
+    #[test]
+    fn the_directory_of_a_container_volume_is_mounted_over_by_force_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("volumes/whatsappMedia/_data");
+        std::fs::create_dir_all(&data).unwrap();
+        std::os::unix::fs::symlink(&data, directory.path().join("link")).unwrap();
+        for name in ["volumes/whatsappMedia/_data", "link"] {
+            let mnt = directory.path().join(name).display().to_string();
+            let store = directory.path().join("s").display().to_string();
+            let refused = Places::resolve(&parse(&[&store, &mnt])).err().unwrap();
+            assert!(refused.to_string().contains("docker volume prune"), "{refused}");
+            assert!(Places::resolve(&parse(&["--force", &store, &mnt])).is_ok());
+        }
     }
 
     #[test]
