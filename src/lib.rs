@@ -17,3 +17,4 @@ pub mod own_file;
 pub mod store;
 pub mod sync;
 pub mod volume;
+mod words;

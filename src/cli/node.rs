@@ -118,9 +118,10 @@ pub struct Prepared {
 /// `Io` for the address, `Invalid` for the certificate, and those of the volume.
 pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> Result<Prepared> {
     let tls = config.tls.as_ref().map(node::server::acceptor).transpose()?;
-    let listener = runtime.block_on(node::server::bind(&config))?;
-    if tls.is_none() && !config.listen.ip().is_loopback() {
-        warn!("the media node listens at {} without TLS: tokens and media can be read on the way", config.listen);
+    let address = config.listen.unwrap_or(DEFAULT_LISTEN);
+    let listener = runtime.block_on(node::server::bind(address))?;
+    if tls.is_none() && !address.ip().is_loopback() {
+        warn!("the media node listens at {address} without TLS: tokens and media can be read on the way");
     }
     let core = Core::new(Arc::clone(volume), config)?;
     Ok(Prepared { core, listener, tls })
@@ -188,7 +189,7 @@ impl Door {
         if let Some(core) = &*core {
             return Ok(Arc::clone(core));
         }
-        let made = Core::new(Arc::clone(&self.volume), NodeConfig::new(DEFAULT_LISTEN))?;
+        let made = Core::new(Arc::clone(&self.volume), NodeConfig::silent())?;
         Ok(Arc::clone(core.insert(made)))
     }
 }
@@ -196,6 +197,16 @@ impl Door {
 impl NodeDoor for Door {
     fn answer(&self, wish: serde_json::Value) -> Result<serde_json::Value> {
         admin::answer(&*self.core()?, wish)
+    }
+
+    fn figures(&self) -> Result<serde_json::Value> {
+        let figures = node::figures::figures(&*self.core()?)?;
+        serde_json::to_value(figures)
+            .map_err(|error| Error::new(Kind::Io, "the figures are no JSON").with_source(error))
+    }
+
+    fn metrics(&self) -> Result<String> {
+        node::metrics::classic(&*self.core()?)
     }
 }
 

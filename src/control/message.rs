@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Keep, PolicyChange};
 use super::kinds;
 use crate::error::{Error, Kind};
-use crate::volume::{Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, ScrubStatus, Status};
+use crate::volume::{Finding, MediaFilter, Medium, Overview, Policy, PurgeReport, Purged, ScrubStatus, Status};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -43,6 +43,10 @@ pub struct Hello {
 pub enum Request {
     /// How the volume is doing.
     Status,
+    /// How the volume is doing, has done, and is used; and how the node's work is doing.
+    Overview,
+    /// All figures, in Prometheus's text form.
+    Metrics,
     /// A page of media.
     List {
         /// Which ones.
@@ -165,6 +169,8 @@ impl Request {
                 true
             }
             Request::Status
+            | Request::Overview
+            | Request::Metrics
             | Request::List { .. }
             | Request::Expired { .. }
             | Request::Medium { .. }
@@ -213,6 +219,15 @@ pub enum Reply {
     Done,
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Overview`].
+    Overview {
+        /// Of the volume and its mount.
+        overview: Box<Overview>,
+        /// Of the node, in its own form.
+        node: serde_json::Value,
+    },
+    /// To [`Request::Metrics`].
+    Metrics(String),
     /// To [`Request::List`].
     Media {
         /// The page.

@@ -36,12 +36,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What answers requests.
 type App = NormalizePath<Router>;
 
-/// Listens at the configured address.
+/// Listens at an address.
 ///
 /// # Errors
 /// `Io` naming the address.
-pub async fn bind(config: &NodeConfig) -> Result<TcpListener> {
-    TcpListener::bind(config.listen).await.map_err(|error| Error::io(config.listen, error))
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| Error::io(address, error))
 }
 
 /// Reads certificate and key.

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use super::absent::Absent;
 use super::activity::Activity;
 use super::frames::BlobCipher;
+use super::history::Noting;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
 use super::ledger::Ledger;
+use super::meter::Meter;
 use super::policy::InForce;
 use super::publisher::Publisher;
 use super::quota::Quota;
@@ -210,12 +212,14 @@ impl Volume {
             chunks: ChunkCache::new(),
             sealer,
             activity: Activity::default(),
+            meter: Meter::new(),
             publisher: Publisher::default(),
             scrubbing: Scrubbing::default(),
             store,
             tracking: Tracking::default(),
             state,
             sweeping: Sweeping::default(),
+            noting: Noting::default(),
             known_types: Mutex::new(HashSet::new()),
             names: Mutex::new(()),
             draining: Mutex::new(()),

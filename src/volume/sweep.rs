@@ -158,6 +158,13 @@ fn has_passed(since: Option<Timestamp>, secs: i64, now: Timestamp) -> bool {
     since.is_none_or(|since| since > now || since.plus_secs(secs) <= now)
 }
 
+impl Sweeping {
+    /// Whether a daemon has the volume, not a single command.
+    pub fn is_scheduled(&self) -> bool {
+        self.is_scheduled.load(Ordering::Acquire)
+    }
+}
+
 impl Volume {
     /// Has expired media looked after by itself from now on, as the policy says.
     pub fn schedule_sweeps(&self) {
@@ -177,7 +184,7 @@ impl Volume {
         let (policy, (_, _, percent)) = (self.policy(), self.fill()?);
         let course = self.sweeping.told.lock();
         Ok(SweepStatus {
-            is_scheduled: self.sweeping.is_scheduled.load(Ordering::Acquire),
+            is_scheduled: self.sweeping.is_scheduled(),
             action: policy.action,
             grace: policy.grace,
             warn_at: policy.warn_at,
@@ -191,7 +198,7 @@ impl Volume {
     }
 
     /// Bytes in use, bytes of room as `df` shows it, and the hundredths of it in use.
-    fn fill(&self) -> Result<(u64, u64, u8)> {
+    pub(super) fn fill(&self) -> Result<(u64, u64, u8)> {
         let shown = self.statfs()?;
         let unit = u64::from(shown.block_size);
         let used = self.quota.used().0;
@@ -202,7 +209,7 @@ impl Volume {
 
     /// Goes on for one tick; `looks` has it ask how full the volume is.
     pub(super) fn sweep_some(&self, looks: bool) {
-        if !self.sweeping.is_scheduled.load(Ordering::Acquire) || self.store.latch().reason().is_some() {
+        if !self.sweeping.is_scheduled() || self.store.latch().reason().is_some() {
             return;
         }
         let mut told = Vec::new();

@@ -91,7 +91,7 @@ impl World {
         let core = Core::new(volume, config).unwrap();
         let (admin, _) = core.tokens.create(&core.volume, "ops", Role::Admin, None).unwrap();
         let (user, _) = core.tokens.create(&core.volume, "shop", Role::User, None).unwrap();
-        let listener = server::bind(&core.config).await.unwrap();
+        let listener = server::bind(core.config.listen.unwrap()).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let end = watch::channel(false).0;
         let serving = tokio::spawn(server::serve(Arc::clone(&core), listener, None, end.subscribe()));

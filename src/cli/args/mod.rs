@@ -66,6 +66,8 @@ pub enum Command {
     Umount(Umount),
     /// Show how a volume is doing
     Status(Status),
+    /// Write all figures in Prometheus's text form
+    Metrics(Metrics),
     /// List media
     Ls(Ls),
     /// Show all facts of media

@@ -86,6 +86,22 @@ pub struct Status {
     pub output: OutputArgs,
 }
 
+/// `metrics`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What a node serves at /metrics, also of a mount without one. --output is for node_exporter's textfile \
+collector: the file is replaced as a whole, so that nobody reads half of it. `promtool check metrics` reads either.\n\n\
+Example:\n  wamedia metrics /srv/whatsappMedia\n  wamedia metrics --output /var/lib/prometheus/node-exporter/wamedia.prom /srv/whatsappMedia"
+)]
+pub struct Metrics {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Write the figures to this file instead
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// `check`
 #[derive(Args, Debug)]
 #[command(

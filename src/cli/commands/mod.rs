@@ -6,6 +6,7 @@ mod init;
 mod key;
 mod listing;
 mod media;
+mod metrics;
 mod mount;
 mod quota;
 mod retention;
@@ -61,6 +62,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Mount(args) => mount::run(*args, environment, log),
         Command::Serve(args) => serve::run(*args, environment, log),
         Command::Umount(args) => umount::run(&args),
+        Command::Metrics(args) => metrics::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
         Command::Ls(args) => listing::list(&args, environment),
         Command::Info(args) => media::info(&args, environment),
