@@ -34,16 +34,22 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 /// # Errors
 /// `Invalid` for options that need `--listen`.
 pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<NodeConfig>> {
-    let Some(listen) = args.listen.or(default) else {
+    let listen = args.listen.or(default);
+    if listen.is_none() && !args.is_of_page_alone() {
+        return Err(Error::new(Kind::Invalid, "options of the media node need --listen ADDRESS"));
+    }
+    if listen.is_none() && args.page.is_none() {
         return match args.is_empty() {
             true => Ok(None),
-            false => Err(Error::new(Kind::Invalid, "options of the media node need --listen ADDRESS")),
+            false => Err(Error::new(Kind::Invalid, "--tls-cert and --tls-key need --listen ADDRESS or --page")),
         };
-    };
+    }
     let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let defaults = NodeConfig::new(listen);
+    let defaults = NodeConfig::silent();
     Ok(Some(NodeConfig {
+        listen,
+        page: args.page,
         tls,
         created_status: args.created_status.unwrap_or(defaults.created_status),
         strict: args.strict,
@@ -108,7 +114,8 @@ fn secret_in(path: &Path) -> Result<Secret> {
 /// A node that is about to answer: its address is taken, its certificate read.
 pub struct Prepared {
     core: Arc<Core>,
-    listener: TcpListener,
+    api: Option<TcpListener>,
+    page: Option<TcpListener>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -118,13 +125,16 @@ pub struct Prepared {
 /// `Io` for the address, `Invalid` for the certificate, and those of the volume.
 pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> Result<Prepared> {
     let tls = config.tls.as_ref().map(node::server::acceptor).transpose()?;
-    let address = config.listen.unwrap_or(DEFAULT_LISTEN);
-    let listener = runtime.block_on(node::server::bind(address))?;
-    if tls.is_none() && !address.ip().is_loopback() {
-        warn!("the media node listens at {address} without TLS: tokens and media can be read on the way");
-    }
+    let bind = |address: Option<SocketAddr>| {
+        let Some(address) = address else { return Ok(None) };
+        if tls.is_none() && !address.ip().is_loopback() {
+            warn!("the media node listens at {address} without TLS: tokens and media can be read on the way");
+        }
+        runtime.block_on(node::server::bind(address)).map(Some)
+    };
+    let (api, page) = (bind(config.listen)?, bind(config.page)?);
     let core = Core::new(Arc::clone(volume), config)?;
-    Ok(Prepared { core, listener, tls })
+    Ok(Prepared { core, api, page, tls })
 }
 
 impl Prepared {
@@ -137,22 +147,35 @@ impl Prepared {
     /// Answers requests from now on.
     #[must_use]
     pub fn start(self, runtime: &Runtime) -> Running {
+        let Prepared { core, api, page, tls } = self;
         let (end, ended) = watch::channel(false);
-        if let Ok(address) = self.listener.local_addr() {
-            let scheme = if self.tls.is_some() { "https" } else { "http" };
-            info!("the media node answers at {scheme}://{address}");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let tell = |what: &str, listener: &TcpListener| {
+            if let Ok(address) = listener.local_addr() {
+                info!("{what} answers at {scheme}://{address}");
+            }
+        };
+        let mut tasks = Vec::new();
+        let work = api.is_some().then(|| runtime.spawn(node::work(Arc::clone(&core), ended.clone())));
+        if let Some(listener) = api {
+            tell("the media node", &listener);
+            let app = node::router::router(&core);
+            tasks.push(runtime.spawn(node::serve(Arc::clone(&core), app, listener, tls.clone(), ended.clone())));
         }
-        let work = runtime.spawn(node::work(Arc::clone(&self.core), ended.clone()));
-        let task = runtime.spawn(node::serve(self.core, self.listener, self.tls, ended));
-        Running { end, task, work }
+        if let Some(listener) = page {
+            tell("the page", &listener);
+            let app = node::page::app(&core, tls.is_some());
+            tasks.push(runtime.spawn(node::serve(core, app, listener, tls, ended)));
+        }
+        Running { end, tasks, work }
     }
 }
 
 /// A node that answers.
 pub struct Running {
     end: watch::Sender<bool>,
-    task: JoinHandle<()>,
-    work: JoinHandle<Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    work: Option<JoinHandle<Result<()>>>,
 }
 
 impl Running {
@@ -160,10 +183,13 @@ impl Running {
     pub async fn drain(self) {
         // Nobody listens when it has ended already.
         let _ = self.end.send(true);
-        if let Err(error) = self.task.await {
-            warn!(%error, "the media node failed");
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                warn!(%error, "the media node failed");
+            }
         }
-        match self.work.await {
+        let Some(work) = self.work else { return };
+        match work.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "the work of the media node failed"),
             Err(error) => error!(%error, "the work of the media node failed"),

@@ -25,6 +25,8 @@ pub struct TlsFiles {
 pub struct NodeConfig {
     /// Where it answers the HTTP media API; none: nowhere, and no work is done.
     pub listen: Option<SocketAddr>,
+    /// Where it shows the page; none: nowhere.
+    pub page: Option<SocketAddr>,
     /// With TLS, when given.
     pub tls: Option<TlsFiles>,
     /// The status that answers an upload: 201, or 200 for clients that take nothing else.
@@ -117,6 +119,7 @@ impl NodeConfig {
     pub fn silent() -> NodeConfig {
         NodeConfig {
             listen: None,
+            page: None,
             tls: None,
             created_status: 201,
             strict: false,

@@ -10,6 +10,8 @@
 //! | [`queue`] | durable jobs: what was taken on is done, also after a crash |
 //! | [`upstream`], [`fetch`] | where media come from and go to |
 //! | `downloads`, `messages`, [`webhooks`] | what the jobs do |
+//! | [`page`] | the operator's page |
+//! | [`metrics`], [`figures`] | what is told of how it does |
 //! | [`envelope`] | the form of every answer |
 //!
 //! The volume is synchronous: every call into it goes through [`core::blocking`].
@@ -37,6 +39,7 @@ mod media;
 mod messages;
 pub mod metrics;
 mod openapi;
+pub mod page;
 mod providers;
 pub mod queue;
 mod secret;

@@ -17,6 +17,7 @@ mod contents;
 mod copying;
 #[cfg(test)]
 mod crash_tests;
+mod cursor;
 mod facts;
 mod findings;
 mod flusher;
@@ -71,6 +72,7 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use cursor::{cursor_bytes, cursor_text};
 pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use history::{Growth, Sample};

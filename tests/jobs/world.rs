@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wamedia::clock::{Clock, ManualClock};
 use wamedia::ids::MediaId;
+use wamedia::node::router::router;
 use wamedia::node::tokens::Role;
 use wamedia::node::upstream::{Timeouts, UpstreamConfig};
 use wamedia::node::{Core, NodeConfig, NotificationConfig, Secret, server, work};
@@ -94,7 +95,7 @@ impl World {
         let listener = server::bind(core.config.listen.unwrap()).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let end = watch::channel(false).0;
-        let serving = tokio::spawn(server::serve(Arc::clone(&core), listener, None, end.subscribe()));
+        let serving = tokio::spawn(server::serve(Arc::clone(&core), router(&core), listener, None, end.subscribe()));
         let tasks = vec![serving];
         World { dir, clock, core, upstream, business, base, admin, user, client: Client::new(), adjust, end, tasks }
     }

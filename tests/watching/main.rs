@@ -8,6 +8,8 @@ mod support;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod served;
 
+mod browser;
 mod figures;
 mod monitoring;
+mod page;
 mod tools;
