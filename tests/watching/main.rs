@@ -13,3 +13,4 @@ mod figures;
 mod monitoring;
 mod page;
 mod tools;
+mod top;

@@ -66,6 +66,8 @@ pub enum Command {
     Umount(Umount),
     /// Show how a volume is doing
     Status(Status),
+    /// Watch how a volume is doing and what is asked of it
+    Top(Top),
     /// Write all figures in Prometheus's text form
     Metrics(Metrics),
     /// List media

@@ -14,6 +14,7 @@ mod scrub;
 mod serve;
 mod status;
 mod token;
+mod top;
 mod transfer;
 mod umount;
 mod webhooks;
@@ -62,6 +63,7 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Mount(args) => mount::run(*args, environment, log),
         Command::Serve(args) => serve::run(*args, environment, log),
         Command::Umount(args) => umount::run(&args),
+        Command::Top(args) => top::run(&args, environment),
         Command::Metrics(args) => metrics::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
         Command::Ls(args) => listing::list(&args, environment),
