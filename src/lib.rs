@@ -18,3 +18,4 @@ pub mod own_file;
 pub mod store;
 pub mod sync;
 pub mod volume;
+mod words;

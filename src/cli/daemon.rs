@@ -207,12 +207,13 @@ fn begin(
     let server = runtime.spawn(server.run(listener, ended));
     let is_service = !ready.is_background();
     let (answers_sender, answers) = oneshot::channel();
-    let answering = answering(&service, ready, log.clone(), answers_sender);
+    let mut answering = Some(answering(&service, ready, log.clone(), answers_sender));
     let watched = mounted.as_ref().map(|mounted| (mounted.path().to_owned(), mounted.observer()));
     let mount = match (mounted, &service.mount) {
         (Some(mounted), Some(at)) => {
             let unmounter = mounted.unmounter();
-            match start_session(mounted, volume, at, answering) {
+            let answering = answering.take();
+            match start_session(mounted, volume, at, || answering.into_iter().for_each(|tell| tell())) {
                 Ok(session) => Some(Mount { unmounter, session }),
                 Err(error) => {
                     remove_socket(&service);
@@ -220,14 +221,13 @@ fn begin(
                 }
             }
         }
-        _ => {
-            answering();
-            None
-        }
+        _ => None,
     };
     let mount_point = service.mount.as_ref().map(|at| at.point.as_path());
     let outlets = outlets::start(outlets, volume, (&service.store, mount_point), core, runtime);
     let node = node.map(|node| node.start(runtime)).or_else(|| events.map(|core| node::start_events(core, runtime)));
+    // Without a mount it is the node that answers.
+    answering.into_iter().for_each(|tell| tell());
     let _within = runtime.enter();
     let supervisor = Supervisor::start(volume, watched, answers, is_service);
     Ok(Running { mount, node, outlets, stops, end, supervisor, is_read_only: service.is_read_only(), server })

@@ -20,6 +20,7 @@ pub mod progress;
 pub mod session;
 pub mod supervisor;
 pub mod target;
+pub mod top;
 pub mod transfer;
 pub mod values;
 pub mod views;

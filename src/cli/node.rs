@@ -35,16 +35,22 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 /// # Errors
 /// `Invalid` for options that need `--listen`.
 pub fn config_of(args: &NodeArgs, default: Option<SocketAddr>) -> Result<Option<NodeConfig>> {
-    let Some(listen) = args.listen.or(default) else {
+    let listen = args.listen.or(default);
+    if listen.is_none() && !args.is_of_page_alone() {
+        return Err(Error::new(Kind::Invalid, "options of the media node need --listen ADDRESS"));
+    }
+    if listen.is_none() && args.page.is_none() {
         return match args.is_empty() {
             true => Ok(None),
-            false => Err(Error::new(Kind::Invalid, "options of the media node need --listen ADDRESS")),
+            false => Err(Error::new(Kind::Invalid, "--tls-cert and --tls-key need --listen ADDRESS or --page")),
         };
-    };
+    }
     let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let defaults = NodeConfig::new(listen);
+    let defaults = NodeConfig::silent();
     Ok(Some(NodeConfig {
+        listen,
+        page: args.page,
         tls,
         created_status: args.created_status.unwrap_or(defaults.created_status),
         strict: args.strict,
@@ -114,7 +120,8 @@ pub fn secret_in(path: &Path) -> Result<Secret> {
 /// A node that is about to answer: its address is taken, its certificate read.
 pub struct Prepared {
     core: Arc<Core>,
-    listener: TcpListener,
+    api: Option<TcpListener>,
+    page: Option<TcpListener>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -124,12 +131,16 @@ pub struct Prepared {
 /// `Io` for the address, `Invalid` for the certificate, and those of the volume.
 pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> Result<Prepared> {
     let tls = config.tls.as_ref().map(node::server::acceptor).transpose()?;
-    let listener = runtime.block_on(node::server::bind(&config))?;
-    if tls.is_none() && !config.listen.ip().is_loopback() {
-        warn!("the media node listens at {} without TLS: tokens and media can be read on the way", config.listen);
-    }
+    let bind = |address: Option<SocketAddr>| {
+        let Some(address) = address else { return Ok(None) };
+        if tls.is_none() && !address.ip().is_loopback() {
+            warn!("the media node listens at {address} without TLS: tokens and media can be read on the way");
+        }
+        runtime.block_on(node::server::bind(address)).map(Some)
+    };
+    let (api, page) = (bind(config.listen)?, bind(config.page)?);
     let core = Core::new(Arc::clone(volume), config)?;
-    Ok(Prepared { core, listener, tls })
+    Ok(Prepared { core, api, page, tls })
 }
 
 /// What keeps events for a URL, and posts them, of a volume without a node that answers.
@@ -145,7 +156,7 @@ pub fn prepare_events(volume: &Arc<Volume>, url: Secret) -> Result<Arc<Core>> {
 #[must_use]
 pub fn start_events(core: Arc<Core>, runtime: &Runtime) -> Running {
     let (end, ended) = watch::channel(false);
-    Running { end, task: None, work: runtime.spawn(node::work_for_events(core, ended)) }
+    Running { end, tasks: Vec::new(), work: Some(runtime.spawn(node::work_for_events(core, ended))) }
 }
 
 impl Prepared {
@@ -158,22 +169,39 @@ impl Prepared {
     /// Answers requests from now on.
     #[must_use]
     pub fn start(self, runtime: &Runtime) -> Running {
+        let Prepared { core, api, page, tls } = self;
         let (end, ended) = watch::channel(false);
-        if let Ok(address) = self.listener.local_addr() {
-            let scheme = if self.tls.is_some() { "https" } else { "http" };
-            info!("the media node answers at {scheme}://{address}");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let tell = |what: &str, listener: &TcpListener| {
+            if let Ok(address) = listener.local_addr() {
+                info!("{what} answers at {scheme}://{address}");
+            }
+        };
+        let mut tasks = Vec::new();
+        let work = match (&api, &core.config.event_url) {
+            (Some(_), _) => Some(runtime.spawn(node::work(Arc::clone(&core), ended.clone()))),
+            (None, Some(_)) => Some(runtime.spawn(node::work_for_events(Arc::clone(&core), ended.clone()))),
+            (None, None) => None,
+        };
+        if let Some(listener) = api {
+            tell("the media node", &listener);
+            let app = node::router::router(&core);
+            tasks.push(runtime.spawn(node::serve(Arc::clone(&core), app, listener, tls.clone(), ended.clone())));
         }
-        let work = runtime.spawn(node::work(Arc::clone(&self.core), ended.clone()));
-        let task = runtime.spawn(node::serve(self.core, self.listener, self.tls, ended));
-        Running { end, task: Some(task), work }
+        if let Some(listener) = page {
+            tell("the page", &listener);
+            let app = node::page::app(&core, tls.is_some());
+            tasks.push(runtime.spawn(node::serve(core, app, listener, tls, ended)));
+        }
+        Running { end, tasks, work }
     }
 }
 
 /// A node that answers, or what only posts events.
 pub struct Running {
     end: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
-    work: JoinHandle<Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    work: Option<JoinHandle<Result<()>>>,
 }
 
 impl Running {
@@ -181,12 +209,13 @@ impl Running {
     pub async fn drain(self) {
         // Nobody listens when it has ended already.
         let _ = self.end.send(true);
-        if let Some(task) = self.task
-            && let Err(error) = task.await
-        {
-            warn!(%error, "the media node failed");
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                warn!(%error, "the media node failed");
+            }
         }
-        match self.work.await {
+        let Some(work) = self.work else { return };
+        match work.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "the work of the media node failed"),
             Err(error) => error!(%error, "the work of the media node failed"),
@@ -218,7 +247,7 @@ impl Door {
         if let Some(core) = &*core {
             return Ok(Arc::clone(core));
         }
-        let made = Core::new(Arc::clone(&self.volume), NodeConfig::new(DEFAULT_LISTEN))?;
+        let made = Core::new(Arc::clone(&self.volume), NodeConfig::silent())?;
         Ok(Arc::clone(core.insert(made)))
     }
 }
@@ -226,6 +255,16 @@ impl Door {
 impl NodeDoor for Door {
     fn answer(&self, wish: serde_json::Value) -> Result<serde_json::Value> {
         admin::answer(&*self.core()?, wish)
+    }
+
+    fn figures(&self) -> Result<serde_json::Value> {
+        let figures = node::figures::figures(&*self.core()?)?;
+        serde_json::to_value(figures)
+            .map_err(|error| Error::new(Kind::Io, "the figures are no JSON").with_source(error))
+    }
+
+    fn metrics(&self) -> Result<String> {
+        node::metrics::classic(&*self.core()?)
     }
 }
 

@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
+pub use crate::words::{media_count, printable, rfc3339, size, time};
 
 /// Writes one line to stdout.
 ///
@@ -85,12 +84,6 @@ pub fn pairs(rows: &[(&str, String)]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in binary units.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    ByteSize::b(bytes).display().iec().to_string()
-}
-
 /// Bytes in binary units, or that there is no limit.
 #[must_use]
 pub fn size_limit(bytes: Option<u64>) -> String {
@@ -103,53 +96,10 @@ pub fn keep(time: Option<Duration>) -> String {
     time.map_or_else(|| "forever".to_owned(), clock::short)
 }
 
-/// A point in time in the local time zone, to the second.
-#[must_use]
-pub fn time(at: Timestamp) -> String {
-    match at.civil() {
-        Some(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        None => format!("@{}", at.secs),
-    }
-}
-
 /// A point in time, or a dash.
 #[must_use]
 pub fn time_or_dash(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), time)
-}
-
-/// A point in time as RFC 3339 in UTC; one outside of the years -9999 to 9999 as seconds since 1970.
-#[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
-    at.rfc3339()
-}
-
-/// Text from the volume without what a terminal would obey: control characters become `\x1b` and the like.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() || is_bidirectional(letter) {
-            safe.extend(letter.escape_default());
-        } else {
-            safe.push(letter);
-        }
-    }
-    safe
-}
-
-/// Marks that turn the direction of what follows, with which a name can pose as another.
-fn is_bidirectional(letter: char) -> bool {
-    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// `1 medium`, `2 media`.
-#[must_use]
-pub fn media_count(count: u64) -> String {
-    match count {
-        1 => "1 medium".to_owned(),
-        count => format!("{count} media"),
-    }
 }
 
 #[cfg(test)]

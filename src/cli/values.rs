@@ -106,6 +106,18 @@ pub fn duration(text: &str) -> Result<Duration, Refused> {
     }
 }
 
+/// How often something is looked at: 200 ms to 30 s.
+///
+/// # Errors
+/// When it is no such time.
+pub fn glance(text: &str) -> Result<Duration, Refused> {
+    let time = duration(text)?;
+    match (Duration::from_millis(200)..=Duration::from_secs(30)).contains(&time) {
+        true => Ok(time),
+        false => Err("it is 200ms to 30s".to_owned()),
+    }
+}
+
 /// How often something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {

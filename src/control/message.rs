@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::change::{Keep, PolicyChange};
 use super::erase::EraseRequest;
 use super::kinds;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::volume::{
-    AuditFilter, AuditState, Finding, MediaFilter, Medium, Policy, PurgeReport, Purged, Removed, ScrubStatus, Status,
+    AuditFilter, AuditState, Finding, MediaFilter, Medium, Overview, Policy, PurgeReport, Purged, Removed, ScrubStatus,
+    Status,
 };
+
+pub use crate::volume::{cursor_bytes, cursor_text};
 
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -46,6 +49,10 @@ pub struct Hello {
 pub enum Request {
     /// How the volume is doing.
     Status,
+    /// How the volume is doing, has done, and is used; and how the node's work is doing.
+    Overview,
+    /// All figures, in Prometheus's text form.
+    Metrics,
     /// A page of media.
     List {
         /// Which ones.
@@ -181,6 +188,8 @@ impl Request {
                 true
             }
             Request::Status
+            | Request::Overview
+            | Request::Metrics
             | Request::List { .. }
             | Request::Expired { .. }
             | Request::Medium { .. }
@@ -235,6 +244,15 @@ pub enum Reply {
     Done,
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Overview`].
+    Overview {
+        /// Of the volume and its mount.
+        overview: Box<Overview>,
+        /// Of the node, in its own form.
+        node: serde_json::Value,
+    },
+    /// To [`Request::Metrics`].
+    Metrics(String),
     /// To [`Request::List`].
     Media {
         /// The page.
@@ -312,30 +330,4 @@ impl From<&Error> for Line {
 #[must_use]
 pub fn error_of(kind: &str, message: String) -> Error {
     Error::new(kinds::parse(kind), message)
-}
-
-/// Writes a cursor as hex.
-#[must_use]
-pub fn cursor_text(cursor: &[u8]) -> String {
-    let mut text = String::with_capacity(cursor.len() * 2);
-    for byte in cursor {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-    }
-    text
-}
-
-/// Reads a cursor from hex.
-///
-/// # Errors
-/// [`Kind::Invalid`] when it is not hex.
-pub fn cursor_bytes(text: &str) -> crate::error::Result<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    match digits {
-        Some(digits) if digits.len() % 2 == 0 => {
-            Ok(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
-        }
-        _ => Err(Error::new(Kind::Invalid, "the cursor is not one that a listing gave")),
-    }
 }

@@ -33,6 +33,18 @@ pub trait NodeDoor: Send + Sync {
     /// # Errors
     /// The node's own.
     fn answer(&self, wish: serde_json::Value) -> Result<serde_json::Value>;
+
+    /// How its work is doing, in its own form.
+    ///
+    /// # Errors
+    /// The node's own.
+    fn figures(&self) -> Result<serde_json::Value>;
+
+    /// All figures of the volume and the node, in Prometheus's text form.
+    ///
+    /// # Errors
+    /// The node's own, and those of the volume.
+    fn metrics(&self) -> Result<String>;
 }
 
 /// Answers with an open volume.
@@ -104,6 +116,10 @@ impl VolumeService {
             Err(error) => return Err(error),
         };
         Err(Error::new(Kind::NotFound, format!("the volume has no directory `{path}`; {mend}")))
+    }
+
+    fn node(&self) -> Result<&dyn NodeDoor> {
+        self.node.as_deref().ok_or_else(|| Error::new(Kind::Unsupported, "there is no media node to ask"))
     }
 
     fn policy(&self) -> Policy {
@@ -203,6 +219,11 @@ impl Service for VolumeService {
         }
         match request {
             Request::Status => Ok(Reply::Status(Box::new(volume.status()?))),
+            Request::Overview => {
+                let node = self.node.as_ref().map_or(Ok(serde_json::Value::Null), |node| node.figures())?;
+                Ok(Reply::Overview { overview: Box::new(volume.overview()?), node })
+            }
+            Request::Metrics => self.node()?.metrics().map(Reply::Metrics),
             Request::List { filter, cursor, limit } => self.list(&filter, &cursor, limit),
             Request::Expired { cursor, limit } => self.expired(&cursor, limit),
             Request::Medium { medium, deep } => Ok(Reply::Medium(Box::new(volume.medium(self.find(&medium)?, deep)?))),
@@ -236,10 +257,7 @@ impl Service for VolumeService {
                 }
                 Ok(Reply::Scrub(Box::new(volume.scrub_status())))
             }
-            Request::Node { wish } => match &self.node {
-                Some(node) => node.answer(wish).map(Reply::Node),
-                None => Err(Error::new(Kind::Unsupported, "there is no media node to ask")),
-            },
+            Request::Node { wish } => self.node()?.answer(wish).map(Reply::Node),
             Request::Sync => volume.sync_all().map(|()| Reply::Done),
             Request::Stop { .. } => {
                 Err(Error::new(Kind::Invalid, "the volume is not mounted; there is nothing to stop"))

@@ -1,6 +1,8 @@
 //! The key that seals and opens frames.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{Key, KeyInit, Tag, XChaCha20Poly1305, XNonce};
@@ -29,7 +31,11 @@ impl From<Forged> for Error {
 }
 
 /// A derived key for the frames of one blob, or for one other purpose. Wiped on drop; may be shared between threads.
-pub struct BlobKey(Sealer);
+pub struct BlobKey {
+    sealer: Sealer,
+    /// Counts what did not open.
+    forged: Option<Arc<AtomicU64>>,
+}
 
 enum Sealer {
     /// The cipher wipes its key itself. Boxed, so that moving a `BlobKey` leaves no copies of the key behind.
@@ -41,10 +47,17 @@ enum Sealer {
 impl BlobKey {
     /// The key of `suite` with these bytes.
     pub(super) fn new(suite: Suite, key: Zeroizing<[u8; 32]>) -> BlobKey {
-        BlobKey(match suite {
+        let sealer = match suite {
             Suite::XChaCha20Poly1305 => Sealer::Aead(Box::new(XChaCha20Poly1305::new(<&Key>::from(&*key)))),
             Suite::Checksum => Sealer::Checksum(key),
-        })
+        };
+        BlobKey { sealer, forged: None }
+    }
+
+    /// The same, counting what does not open.
+    pub(super) fn counted(mut self, forged: &Arc<AtomicU64>) -> BlobKey {
+        self.forged = Some(Arc::clone(forged));
+        self
     }
 
     /// Encrypts `buf` in place, binds it to `aad` and gives the tag.
@@ -57,7 +70,7 @@ impl BlobKey {
     #[must_use]
     pub fn seal(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buf: &mut [u8]) -> [u8; TAG_BYTES] {
         let len = buf.len();
-        match &self.0 {
+        match &self.sealer {
             Sealer::Aead(cipher) => match cipher.encrypt_inout_detached(<&XNonce>::from(nonce), aad, buf.into()) {
                 Ok(tag) => tag.into(),
                 Err(e) => panic!("a buffer of {len} bytes is beyond the cipher's limit: {e}"),
@@ -77,13 +90,16 @@ impl BlobKey {
         buf: &mut [u8],
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), Forged> {
-        match &self.0 {
-            Sealer::Aead(cipher) => cipher
-                .decrypt_inout_detached(<&XNonce>::from(nonce), aad, buf.into(), <&Tag>::from(tag))
-                .map_err(|_| Forged),
-            Sealer::Checksum(key) if checksum(key, nonce, aad, buf) == *tag => Ok(()),
-            Sealer::Checksum(_) => Err(Forged),
+        let is_true = match &self.sealer {
+            Sealer::Aead(cipher) => {
+                cipher.decrypt_inout_detached(<&XNonce>::from(nonce), aad, buf.into(), <&Tag>::from(tag)).is_ok()
+            }
+            Sealer::Checksum(key) => checksum(key, nonce, aad, buf) == *tag,
+        };
+        if !is_true && let Some(forged) = &self.forged {
+            forged.fetch_add(1, Ordering::Relaxed);
         }
+        if is_true { Ok(()) } else { Err(Forged) }
     }
 }
 

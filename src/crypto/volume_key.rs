@@ -1,5 +1,8 @@
 //! The key all others derive from.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -13,7 +16,11 @@ use crate::ids::{BlobId, VolumeId};
 /// The 32 random bytes above all other keys of a volume.
 ///
 /// No `Debug`, no `Clone`. Lies in a page of its own, locked in memory where the kernel allows it, and is wiped on drop.
-pub struct VolumeKey(KeyPage);
+pub struct VolumeKey {
+    page: KeyPage,
+    /// Counts what the keys derived from this one did not open.
+    forged: Arc<AtomicU64>,
+}
 
 impl VolumeKey {
     /// Makes a new random key.
@@ -24,19 +31,29 @@ impl VolumeKey {
     pub fn generate() -> VolumeKey {
         let mut page = KeyPage::zeroed();
         clock::random_bytes(page.bytes_mut());
-        VolumeKey(page)
+        VolumeKey::of(page)
     }
 
     /// The key of every volume without a cipher: 32 zero bytes, known to all. It hides nothing and proves nothing.
     #[must_use]
     pub fn none() -> VolumeKey {
-        VolumeKey(KeyPage::zeroed())
+        VolumeKey::of(KeyPage::zeroed())
+    }
+
+    fn of(page: KeyPage) -> VolumeKey {
+        VolumeKey { page, forged: Arc::default() }
+    }
+
+    /// How often a key derived from this one was given bytes that it had not sealed.
+    #[must_use]
+    pub fn forged(&self) -> u64 {
+        self.forged.load(Ordering::Relaxed)
     }
 
     /// Whether this is the public key of [`VolumeKey::none`].
     #[must_use]
     pub fn is_public(&self) -> bool {
-        self.0.bytes().iter().fold(0, |all, byte| all | byte) == 0
+        self.page.bytes().iter().fold(0, |all, byte| all | byte) == 0
     }
 
     /// The key for the frames of one blob. `salt` is the random one in the blob's header.
@@ -46,7 +63,8 @@ impl VolumeKey {
     #[must_use]
     pub fn blob_key(&self, suite: Suite, volume: VolumeId, blob: BlobId, salt: &[u8; 24]) -> BlobKey {
         let blob = blob.0.to_le_bytes();
-        BlobKey::new(suite, self.derive(suite, Some(salt), &[b"wamedia v1 blob", &[suite.as_u8()], &volume.0, &blob]))
+        let key = self.derive(suite, Some(salt), &[b"wamedia v1 blob", &[suite.as_u8()], &volume.0, &blob]);
+        BlobKey::new(suite, key).counted(&self.forged)
     }
 
     /// The key for one other purpose, which `label` names: "policy", for one. No two purposes share a label.
@@ -55,7 +73,7 @@ impl VolumeKey {
     /// As [`VolumeKey::blob_key`].
     #[must_use]
     pub fn sub_key(&self, suite: Suite, volume: VolumeId, label: &'static str) -> BlobKey {
-        BlobKey::new(suite, self.sub_bytes(suite, volume, label))
+        BlobKey::new(suite, self.sub_bytes(suite, volume, label)).counted(&self.forged)
     }
 
     /// The keys of the index: its labels are "index-prf", "index-seal" and "index-mac".
@@ -81,12 +99,12 @@ impl VolumeKey {
 
     fn derive(&self, suite: Suite, salt: Option<&[u8]>, context: &[&[u8]]) -> Zeroizing<[u8; 32]> {
         assert!(suite == Suite::Checksum || !self.is_public(), "the public key cannot serve a cipher");
-        hkdf_sha256(self.0.bytes(), salt, context)
+        hkdf_sha256(self.page.bytes(), salt, context)
     }
 
     /// The bytes to wrap in a key slot.
     pub(super) fn expose(&self) -> &[u8; 32] {
-        self.0.bytes()
+        self.page.bytes()
     }
 
     /// Unwraps into a page that is locked already: `unwrap` gets the wrapped bytes there and opens them in place.
@@ -97,7 +115,7 @@ impl VolumeKey {
         let mut page = KeyPage::zeroed();
         page.bytes_mut().copy_from_slice(wrapped);
         unwrap(page.bytes_mut())?;
-        Ok(VolumeKey(page))
+        Ok(VolumeKey::of(page))
     }
 }
 
@@ -145,6 +163,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_does_not_open_is_counted() {
+        let key = VolumeKey::generate();
+        let policy = key.sub_key(CIPHER, VOLUME, "policy");
+        let mut buf = *b"probe";
+        let tag = policy.seal(&[0; 24], b"", &mut buf);
+        assert!(key.blob_key(CIPHER, VOLUME, BlobId(1), &[0; 24]).open(&[0; 24], b"", &mut buf.clone(), &tag).is_err());
+        assert!(policy.open(&[0; 24], b"x", &mut buf.clone(), &tag).is_err());
+        policy.open(&[0; 24], b"", &mut buf, &tag).unwrap();
+        assert_eq!(key.forged(), 2);
     }
 
     #[test]

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry, Request};
 
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::volume::origin::{self, Actor, Origin, Way};
-use crate::volume::{Attr, FileKind, OpenFile, SetAttr, Volume};
+use crate::volume::{Attr, FileKind, Meter, OpenFile, Operation, SetAttr, Volume};
 
 use super::chunks::ChunkGiver;
 use super::convert::file_attr;
 use super::errno::errno;
 use super::expired;
 use super::handles::{Handle, Handles};
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Served};
 use super::reach::Caller;
 use super::references::References;
 
@@ -59,6 +60,20 @@ pub(super) struct WamediaFs {
     poison_told: AtomicBool,
 }
 
+/// A request that is being answered: counted, and timed, until it is dropped.
+pub(super) struct Answering<'a> {
+    _served: Served<'a>,
+    meter: &'a Meter,
+    operation: Operation,
+    watch: Stopwatch,
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.meter.answered(self.operation, self.watch.nanos());
+    }
+}
+
 impl WamediaFs {
     pub(super) fn new(volume: Arc<Volume>, expired_listed: bool, pulse: Arc<Pulse>) -> WamediaFs {
         WamediaFs {
@@ -72,15 +87,32 @@ impl WamediaFs {
         }
     }
 
+    /// Counts and times a request from now until the guard is dropped.
+    pub(super) fn answering(&self, operation: Operation) -> Answering<'_> {
+        Answering { _served: self.pulse.request(), meter: self.volume.meter(), operation, watch: Stopwatch::start() }
+    }
+
+    /// Asks the volume once, for a request that needs no more.
+    pub(super) fn ask<T>(&self, operation: Operation, ino: Ino, ask: impl FnOnce(&Volume) -> Result<T>) -> Answer<T> {
+        let _answering = self.answering(operation);
+        self.ask_within(operation, ino, ask)
+    }
+
     /// Asks the volume. This is the edge where failures are logged, once each, and where a panic, which would leave
     /// the mount with one thread less and in the end hanging, becomes `EIO`.
-    pub(super) fn ask<T>(&self, what: &'static str, ino: Ino, ask: impl FnOnce(&Volume) -> Result<T>) -> Answer<T> {
-        let _served = self.pulse.request();
+    pub(super) fn ask_within<T>(
+        &self,
+        operation: Operation,
+        ino: Ino,
+        ask: impl FnOnce(&Volume) -> Result<T>,
+    ) -> Answer<T> {
+        let what = operation.as_str();
         let Ok(answer) = catch_unwind(AssertUnwindSafe(|| ask(&self.volume))) else {
             tracing::error!(what, %ino, "a request has panicked: this is a fault of wamedia");
+            self.volume.meter().failed(operation);
             return Err(Errno::EIO);
         };
-        answer.map_err(|error| self.refusal(what, ino, &error))
+        answer.map_err(|error| self.refusal(operation, ino, &error))
     }
 
     /// Asks the volume for what may remove something, in the name of the program whose request it is.
@@ -88,12 +120,12 @@ impl WamediaFs {
         &self,
         request: &Request,
         way: Way,
-        what: &'static str,
+        operation: Operation,
         ino: Ino,
         ask: impl FnOnce(&Volume) -> Result<T>,
     ) -> Answer<T> {
         let actor = self.actor_of(request.uid(), request.pid());
-        self.ask(what, ino, |volume| origin::acting(Origin { way, actor: Some(actor) }, || ask(volume)))
+        self.ask(operation, ino, |volume| origin::acting(Origin { way, actor: Some(actor) }, || ask(volume)))
     }
 
     /// The process that a request comes from. Its name is asked for once a second, since programs remove much at a time.
@@ -107,7 +139,11 @@ impl WamediaFs {
         })
     }
 
-    fn refusal(&self, what: &'static str, ino: Ino, error: &Error) -> Errno {
+    fn refusal(&self, operation: Operation, ino: Ino, error: &Error) -> Errno {
+        let what = operation.as_str();
+        if matches!(error.kind(), Kind::Io | Kind::Damaged | Kind::Poisoned) {
+            self.volume.meter().failed(operation);
+        }
         let worth_telling = match error.kind() {
             Kind::Io | Kind::Damaged => true,
             Kind::Poisoned => !self.poison_told.swap(true, Ordering::Relaxed),
@@ -122,7 +158,7 @@ impl WamediaFs {
     /// Asks the volume about an open file. The handle is let go before this returns, so before any reply.
     pub(super) fn ask_file<T>(
         &self,
-        what: &'static str,
+        operation: Operation,
         ino: INodeNo,
         number: FileHandle,
         ask: impl FnOnce(&Volume, &OpenFile) -> Result<T>,
@@ -130,7 +166,7 @@ impl WamediaFs {
         let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
         let Handle::File(guard) = &*handle else { return Err(Errno::EBADF) };
         let file = guard.file().ok_or(Errno::EBADF)?;
-        self.ask(what, Ino(ino.0), |volume| ask(volume, file))
+        self.ask(operation, Ino(ino.0), |volume| ask(volume, file))
     }
 
     /// Reads into this thread's buffer and gives what was read to `reply`.
@@ -148,8 +184,9 @@ impl WamediaFs {
                 buffer.resize(size, 0);
             }
             let place = buffer.get_mut(..size).unwrap_or_default();
-            let read = self.ask_file("read", ino, number, |volume, file| volume.read(file, offset, place));
+            let read = self.ask_file(Operation::Read, ino, number, |volume, file| volume.read(file, offset, place));
             let length = *read.as_ref().unwrap_or(&0);
+            self.volume.meter().read(length as u64);
             reply(read.map(|length| buffer.get(..length).unwrap_or_default()));
             // An entry of `.expired` has pages of its own.
             if !expired::is_alias(ino) {
@@ -161,13 +198,13 @@ impl WamediaFs {
     /// Makes an entry or finds one, counts it, and replies.
     pub(super) fn entry(
         &self,
-        what: &'static str,
+        operation: Operation,
         parent: INodeNo,
         reply: ReplyEntry,
         make: impl FnOnce(&Volume) -> Result<Attr>,
     ) {
         let telling = self.references.telling();
-        match self.ask(what, Ino(parent.0), make) {
+        match self.ask(operation, Ino(parent.0), make) {
             Ok(attr) => {
                 telling.told(attr.ino);
                 drop(telling);
@@ -181,7 +218,7 @@ impl WamediaFs {
     /// the name is not remembered.
     pub(super) fn expired_entry(&self, caller: &Caller, name: &[u8], reply: ReplyEntry) {
         let telling = self.references.telling();
-        let found = self.ask("lookup", expired::INO, |volume| {
+        let found = self.ask(Operation::Lookup, expired::INO, |volume| {
             let expired = volume.expired_by_name(name)?;
             if !caller.reaches(volume, expired.ino)? {
                 return Err(Kind::NotFound.into());

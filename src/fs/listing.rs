@@ -8,6 +8,7 @@ use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo, ReplyDirectory, Repl
 
 use crate::error::Kind;
 use crate::ids::Ino;
+use crate::volume::Operation;
 
 use super::adapter::{Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl};
 use super::convert::{dot_attr, file_attr, file_type};
@@ -78,6 +79,7 @@ impl WamediaFs {
 
     /// Adds what follows `offset`. A failure after the first entry ends the page; it comes back with the next one.
     fn fill(&self, caller: &Caller, (number, offset): (FileHandle, u64), with_attrs: bool, add: Add<'_>) -> Answer<()> {
+        let _answering = self.answering(Operation::Readdir);
         let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
         let mut added = false;
         let answer = {
@@ -102,7 +104,8 @@ impl WamediaFs {
         let mut after = if offset <= LAST_SPECIAL { 0 } else { offset };
         let page = if with_attrs { PAGE_WITH_ATTRS } else { PAGE };
         loop {
-            let entries = self.ask("readdir", dir, |volume| volume.readdir(dir, after, page, with_attrs))?;
+            let entries =
+                self.ask_within(Operation::Readdir, dir, |volume| volume.readdir(dir, after, page, with_attrs))?;
             for found in &entries {
                 let entry = Entry {
                     ino: found.ino,
@@ -129,13 +132,13 @@ impl WamediaFs {
             return Ok(true);
         }
         if offset < 2 {
-            let parent = self.ask("readdir", dir, |volume| volume.parent_of(dir)).unwrap_or(dir);
+            let parent = self.ask_within(Operation::Readdir, dir, |volume| volume.parent_of(dir)).unwrap_or(dir);
             if add(&dot(b"..", parent, 2)) {
                 return Ok(true);
             }
         }
         if offset < expired::ROOT_OFFSET && dir == Ino::ROOT && self.expired_listed {
-            let attr = self.ask("readdir", dir, expired::attributes)?;
+            let attr = self.ask_within(Operation::Readdir, dir, expired::attributes)?;
             let entry = Entry { attr: Some(attr), ..dot(expired::NAME, expired::INO, expired::ROOT_OFFSET) };
             return Ok(add(&entry));
         }
@@ -160,9 +163,10 @@ impl WamediaFs {
         let mut after = offset;
         let limit = if with_attrs { PAGE_WITH_ATTRS } else { PAGE };
         loop {
-            let page = self.ask("readdir", expired::INO, |volume| listing.page(volume, after, limit))?;
+            let page =
+                self.ask_within(Operation::Readdir, expired::INO, |volume| listing.page(volume, after, limit))?;
             for (offset, found) in &page {
-                let attr = self.ask("readdir", found.ino, |volume| {
+                let attr = self.ask_within(Operation::Readdir, found.ino, |volume| {
                     if !caller.reaches_one_of(volume, &found.parents)? {
                         return Err(Kind::AccessDenied.into());
                     }

@@ -20,7 +20,7 @@ use fuser::{
 use crate::error::{Error, Kind};
 use crate::ids::Ino;
 use crate::volume::origin::Way;
-use crate::volume::{NewNode, OpenMode, SetAttr, Volume};
+use crate::volume::{NewNode, OpenMode, Operation, SetAttr, Volume};
 
 use super::adapter::{
     Answer, GENERATION, MAX_REQUEST, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done,
@@ -99,17 +99,17 @@ impl Filesystem for WamediaFs {
             return self.expired_entry(&Caller::of(req), name, reply);
         }
         if expired::is_named(dir, name) {
-            return match self.ask("lookup", dir, expired::attributes) {
+            return match self.ask(Operation::Lookup, dir, expired::attributes) {
                 Ok(attr) => reply.entry(&TTL_NONE, &attr, GENERATION),
                 Err(errno) => reply.error(errno),
             };
         }
-        self.entry("lookup", parent, reply, |volume| volume.lookup(dir, name));
+        self.entry(Operation::Lookup, parent, reply, |volume| volume.lookup(dir, name));
     }
 
     fn forget(&self, _: &Request, number: INodeNo, nlookup: u64) {
         self.references.give_back(ino(number), nlookup, |ino| {
-            let _ = self.ask("forget", ino, |volume| {
+            let _ = self.ask(Operation::Forget, ino, |volume| {
                 volume.forget(ino);
                 Ok(())
             });
@@ -120,12 +120,13 @@ impl Filesystem for WamediaFs {
         let is_alias = expired::is_alias(number);
         let number = ino(number);
         let answer = if number == expired::INO {
-            self.ask("getattr", number, expired::attributes).map(|attr| (TTL_NONE, attr))
+            self.ask(Operation::Getattr, number, expired::attributes).map(|attr| (TTL_NONE, attr))
         } else if is_alias {
-            let attr = self.ask("getattr", number, |volume| volume.getattr(number));
+            let attr = self.ask(Operation::Getattr, number, |volume| volume.getattr(number));
             attr.map(|attr| (TTL_NONE, expired::entry_attributes(&attr)))
         } else {
-            self.ask("getattr", number, |volume| volume.getattr(number)).map(|attr| (attr_ttl(&attr), file_attr(&attr)))
+            self.ask(Operation::Getattr, number, |volume| volume.getattr(number))
+                .map(|attr| (attr_ttl(&attr), file_attr(&attr)))
         };
         match answer {
             Ok((ttl, attr)) => reply.attr(&ttl, &attr),
@@ -167,14 +168,14 @@ impl Filesystem for WamediaFs {
             // root has it, nearly nobody else does. Changing the owner clears the bits for everybody.
             drop_privileges: (size.is_some() && req.uid() != 0) || uid.is_some() || gid.is_some(),
         };
-        match self.ask("setattr", number, |volume| volume.setattr(number, &change)) {
+        match self.ask(Operation::Setattr, number, |volume| volume.setattr(number, &change)) {
             Ok(attr) => reply.attr(&attr_ttl(&attr), &file_attr(&attr)),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
-        match self.ask("readlink", ino(number), |volume| volume.readlink(ino(number))) {
+        match self.ask(Operation::Readlink, ino(number), |volume| volume.readlink(ino(number))) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
@@ -195,7 +196,7 @@ impl Filesystem for WamediaFs {
             return reply.error(errno);
         }
         let Some(kind) = node_kind(mode) else { return reply.error(Errno::EINVAL) };
-        self.entry("mknod", parent, reply, |volume| volume.mknod(dir, name, kind, rdev, &new_node(req, mode)));
+        self.entry(Operation::Mknod, parent, reply, |volume| volume.mknod(dir, name, kind, rdev, &new_node(req, mode)));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -203,7 +204,7 @@ impl Filesystem for WamediaFs {
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
         }
-        self.entry("mkdir", parent, reply, |volume| volume.mkdir(dir, name, &new_node(req, mode)));
+        self.entry(Operation::Mkdir, parent, reply, |volume| volume.mkdir(dir, name, &new_node(req, mode)));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -211,7 +212,9 @@ impl Filesystem for WamediaFs {
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
         }
-        self.entry("symlink", parent, reply, |volume| volume.symlink(dir, name, target, &new_node(req, 0o777)));
+        self.entry(Operation::Symlink, parent, reply, |volume| {
+            volume.symlink(dir, name, target, &new_node(req, 0o777))
+        });
     }
 
     fn link(&self, _: &Request, number: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -219,26 +222,26 @@ impl Filesystem for WamediaFs {
         if let Err(errno) = may_add(dir, name).and_then(|()| may_change(number)) {
             return reply.error(errno);
         }
-        self.entry("link", parent, reply, |volume| volume.link(ino(number), dir, name));
+        self.entry(Operation::Link, parent, reply, |volume| volume.link(ino(number), dir, name));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (dir, name) = (ino(parent), name.as_bytes());
         let answer = if dir == expired::INO {
-            self.ask_for(req, Way::Expired, "unlink", dir, |volume| {
+            self.ask_for(req, Way::Expired, Operation::Unlink, dir, |volume| {
                 let medium = volume.expired_by_name(name)?.ino;
                 Caller::of(req).expect_unlink(volume, medium)?;
                 volume.remove_expired(medium)
             })
         } else {
-            self.ask_for(req, Way::Mount, "unlink", dir, |volume| volume.unlink(dir, name))
+            self.ask_for(req, Way::Mount, Operation::Unlink, dir, |volume| volume.unlink(dir, name))
         };
         reply_done(reply, answer);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (dir, name) = (ino(parent), name.as_bytes());
-        let remove = || self.ask_for(req, Way::Mount, "rmdir", dir, |volume| volume.rmdir(dir, name));
+        let remove = || self.ask_for(req, Way::Mount, Operation::Rmdir, dir, |volume| volume.rmdir(dir, name));
         reply_done(reply, may_take(dir, name).and_then(|()| remove()));
     }
 
@@ -256,7 +259,7 @@ impl Filesystem for WamediaFs {
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let allowed = may_take(from, name).and_then(|()| may_take(to, new_name));
         let rename = |volume: &Volume| volume.rename(from, name, to, new_name, mode);
-        reply_done(reply, allowed.and_then(|()| self.ask_for(req, Way::Mount, "rename", from, rename)));
+        reply_done(reply, allowed.and_then(|()| self.ask_for(req, Way::Mount, Operation::Rename, from, rename)));
     }
 
     fn create(
@@ -275,7 +278,7 @@ impl Filesystem for WamediaFs {
         }
         let telling = self.references.telling();
         let how = OpenMode { truncate: false, ..open_mode(OpenFlags(flags)) };
-        match self.ask("create", dir, |volume| volume.create(dir, name, &new_node(req, mode), how)) {
+        match self.ask(Operation::Create, dir, |volume| volume.create(dir, name, &new_node(req, mode), how)) {
             Ok((attr, file)) => {
                 telling.told(attr.ino);
                 drop(telling);
@@ -301,7 +304,7 @@ impl Filesystem for WamediaFs {
             open_flags.remove(FopenFlags::FOPEN_KEEP_CACHE);
         }
         let number = ino(number);
-        let answer = self.ask("open", number, |volume| {
+        let answer = self.ask(Operation::Open, number, |volume| {
             if is_alias {
                 Caller::of(req).expect_reach(volume, number)?;
             }
@@ -348,10 +351,14 @@ impl Filesystem for WamediaFs {
         reply: ReplyWrite,
     ) {
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let answer =
-            self.ask_file("write", number, handle, |volume, file| volume.write(file, offset, bytes, drop_privileges));
+        let answer = self.ask_file(Operation::Write, number, handle, |volume, file| {
+            volume.write(file, offset, bytes, drop_privileges)
+        });
         match answer.and_then(|()| u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)) {
-            Ok(length) => reply.written(length),
+            Ok(length) => {
+                self.volume.meter().written(u64::from(length));
+                reply.written(length);
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -372,7 +379,7 @@ impl Filesystem for WamediaFs {
         reply: ReplyEmpty,
     ) {
         let guard = self.handles.remove(handle);
-        let answer = self.ask("release", ino(number), |_| {
+        let answer = self.ask(Operation::Release, ino(number), |_| {
             drop(guard);
             Ok(())
         });
@@ -380,7 +387,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn fsync(&self, _: &Request, number: INodeNo, handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        reply_done(reply, self.ask_file("fsync", number, handle, |volume, file| volume.fsync(file, datasync)));
+        reply_done(reply, self.ask_file(Operation::Fsync, number, handle, |volume, file| volume.fsync(file, datasync)));
     }
 
     fn fallocate(
@@ -394,15 +401,15 @@ impl Filesystem for WamediaFs {
         reply: ReplyEmpty,
     ) {
         let Some(what) = allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-        let answer =
-            self.ask_file("fallocate", number, handle, |volume, file| volume.allocate(file, offset, length, what));
+        let answer = self
+            .ask_file(Operation::Fallocate, number, handle, |volume, file| volume.allocate(file, offset, length, what));
         reply_done(reply, answer);
     }
 
     fn lseek(&self, _: &Request, number: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let Some(what) = seek_target(whence) else { return reply.error(Errno::EINVAL) };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let answer = self.ask_file("lseek", number, handle, |volume, file| volume.seek(file, offset, what));
+        let answer = self.ask_file(Operation::Lseek, number, handle, |volume, file| volume.seek(file, offset, what));
         match answer.and_then(|found| i64::try_from(found).map_err(|_| Errno::EOVERFLOW)) {
             Ok(found) => reply.offset(found),
             Err(errno) => reply.error(errno),
@@ -426,7 +433,7 @@ impl Filesystem for WamediaFs {
         let answer = self.handles.get(from).ok_or(Errno::EBADF).and_then(|source| {
             let Handle::File(guard) = &*source else { return Err(Errno::EBADF) };
             let source = guard.file().ok_or(Errno::EBADF)?;
-            self.ask_file("copy_file_range", number, to, |volume, target| {
+            self.ask_file(Operation::CopyFileRange, number, to, |volume, target| {
                 volume.copy_range(source, from_offset, target, to_offset, length)
             })
         });
@@ -459,7 +466,7 @@ impl Filesystem for WamediaFs {
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
         let answer = match self.handles.get(handle).as_deref() {
-            Some(&Handle::Directory(dir)) => self.ask("fsyncdir", dir, |volume| volume.fsync_dir(dir)),
+            Some(&Handle::Directory(dir)) => self.ask(Operation::Fsyncdir, dir, |volume| volume.fsync_dir(dir)),
             // Removing expired media is durable or not like any other removal; this directory has nothing of its own.
             Some(Handle::Expired(_)) => Ok(()),
             Some(Handle::File(_)) | None => Err(Errno::EBADF),
@@ -468,7 +475,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn statfs(&self, _: &Request, number: INodeNo, reply: ReplyStatfs) {
-        match self.ask("statfs", ino(number), Volume::statfs) {
+        match self.ask(Operation::Statfs, ino(number), Volume::statfs) {
             Ok(s) => {
                 reply.statfs(
                     s.blocks,
@@ -501,7 +508,7 @@ impl Filesystem for WamediaFs {
         let number = ino(number);
         let Some(mode) = xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
         let name = name.as_bytes();
-        reply_done(reply, self.ask("setxattr", number, |volume| volume.set_xattr(number, name, value, mode)));
+        reply_done(reply, self.ask(Operation::Setxattr, number, |volume| volume.set_xattr(number, name, value, mode)));
     }
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -509,7 +516,7 @@ impl Filesystem for WamediaFs {
         let answer = if number == expired::INO {
             Err(Errno::NO_XATTR)
         } else {
-            self.ask("getxattr", number, |volume| volume.get_xattr(number, name.as_bytes()))
+            self.ask(Operation::Getxattr, number, |volume| volume.get_xattr(number, name.as_bytes()))
         };
         reply_sized(reply, size, answer);
     }
@@ -519,7 +526,7 @@ impl Filesystem for WamediaFs {
         let answer = if number == expired::INO {
             Ok(vec![])
         } else {
-            self.ask("listxattr", number, |volume| {
+            self.ask(Operation::Listxattr, number, |volume| {
                 let mut list = vec![];
                 for name in volume.list_xattr(number)? {
                     list.extend_from_slice(&name);
@@ -536,7 +543,10 @@ impl Filesystem for WamediaFs {
             return reply.error(errno);
         }
         let number = ino(number);
-        reply_done(reply, self.ask("removexattr", number, |volume| volume.remove_xattr(number, name.as_bytes())));
+        reply_done(
+            reply,
+            self.ask(Operation::Removexattr, number, |volume| volume.remove_xattr(number, name.as_bytes())),
+        );
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

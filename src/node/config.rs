@@ -23,8 +23,10 @@ pub struct TlsFiles {
 /// How a node is run; the defaults are safe.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it answers the HTTP media API; none: nowhere, and no work is done.
+    pub listen: Option<SocketAddr>,
+    /// Where it shows the page; none: nowhere.
+    pub page: Option<SocketAddr>,
     /// With TLS, when given.
     pub tls: Option<TlsFiles>,
     /// The status that answers an upload: 201, or 200 for clients that take nothing else.
@@ -111,8 +113,15 @@ impl NodeConfig {
     /// The defaults, listening at `listen`.
     #[must_use]
     pub fn new(listen: SocketAddr) -> NodeConfig {
+        NodeConfig { listen: Some(listen), ..NodeConfig::silent() }
+    }
+
+    /// The defaults of a node that answers nobody.
+    #[must_use]
+    pub fn silent() -> NodeConfig {
         NodeConfig {
-            listen,
+            listen: None,
+            page: None,
             tls: None,
             created_status: 201,
             strict: false,

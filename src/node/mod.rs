@@ -10,6 +10,8 @@
 //! | [`queue`] | durable jobs: what was taken on is done, also after a crash |
 //! | [`upstream`], [`fetch`] | where media come from and go to |
 //! | `downloads`, `messages`, [`webhooks`] | what the jobs do |
+//! | [`page`] | the operator's page |
+//! | [`metrics`], [`figures`] | what is told of how it does |
 //! | [`envelope`] | the form of every answer |
 //!
 //! The volume is synchronous: every call into it goes through [`core::blocking`].
@@ -28,6 +30,7 @@ pub mod tokens;
 mod client;
 mod downloads;
 pub mod fetch;
+pub mod figures;
 mod happenings;
 mod health;
 mod intake;
@@ -35,8 +38,9 @@ mod limits;
 mod linger;
 mod media;
 mod messages;
-mod metrics;
+pub mod metrics;
 mod openapi;
+pub mod page;
 mod providers;
 pub mod queue;
 mod secret;

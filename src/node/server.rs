@@ -23,7 +23,6 @@ use tower_http::normalize_path::NormalizePath;
 
 use super::config::{NodeConfig, TlsFiles};
 use super::core::Core;
-use super::router;
 use crate::error::{Error, Kind, Result};
 
 /// Headers a request may have.
@@ -34,14 +33,14 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers requests.
-type App = NormalizePath<Router>;
+pub type App = NormalizePath<Router>;
 
-/// Listens at the configured address.
+/// Listens at an address.
 ///
 /// # Errors
 /// `Io` naming the address.
-pub async fn bind(config: &NodeConfig) -> Result<TcpListener> {
-    TcpListener::bind(config.listen).await.map_err(|error| Error::io(config.listen, error))
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| Error::io(address, error))
 }
 
 /// Reads certificate and key.
@@ -69,9 +68,14 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves the node until `end` says so; then takes no more requests and lets those under way end.
-pub async fn serve(core: Arc<Core>, listener: TcpListener, tls: Option<TlsAcceptor>, mut end: watch::Receiver<bool>) {
-    let app = router::router(&core);
+/// Serves `app` until `end` says so; then takes no more requests and lets those under way end.
+pub async fn serve(
+    core: Arc<Core>,
+    app: App,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    mut end: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(core.config.max_connections));
     let graceful = GracefulShutdown::new();
     loop {

@@ -126,8 +126,14 @@ impl Tokens {
     #[must_use]
     pub fn find(&self, text: &str, now: Timestamp) -> Option<(TokenId, Token)> {
         let id = id_of(text);
-        let token = self.known.read().get(&id).cloned()?;
-        token.expires.is_none_or(|end| end > now).then_some((id, token))
+        self.known(&id, now).map(|token| (id, token))
+    }
+
+    /// What is known of a token that has not ended, by its digest.
+    #[must_use]
+    pub fn known(&self, id: &TokenId, now: Timestamp) -> Option<Token> {
+        let token = self.known.read().get(id).cloned()?;
+        token.expires.is_none_or(|end| end > now).then_some(token)
     }
 
     /// Gives who shows a name and a token that no login gave a new token for seven days.

@@ -339,7 +339,7 @@ impl Volume {
         state.opens += 1;
         self.note_use(&inode, &mut state, mode);
         drop(state);
-        Ok(OpenFile { inode, mode, class: Class::General, ahead: ReadAhead::default() })
+        Ok(OpenFile { inode, mode, class: Class::General, is_look: false, ahead: ReadAhead::default() })
     }
 
     /// A damaged content may be overwritten as a whole: what cannot be read is not asked for.

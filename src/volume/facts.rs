@@ -190,6 +190,15 @@ impl Volume {
     pub fn open_medium(&self, ino: Ino) -> Result<super::OpenFile> {
         self.open_file(ino, OpenMode { read: true, ..OpenMode::default() })
     }
+
+    /// The same for who only looks at it to decide what becomes of it, which is no use of it: it ages on.
+    ///
+    /// # Errors
+    /// As [`Volume::open_file`].
+    pub fn open_to_look(&self, ino: Ino) -> Result<super::OpenFile> {
+        let file = self.open_file(ino, OpenMode::default())?;
+        Ok(super::OpenFile { is_look: true, ..file })
+    }
 }
 
 /// Bytes as lower-case hexadecimal digits, as digests are shown.

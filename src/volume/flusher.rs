@@ -89,6 +89,7 @@ impl Volume {
         self.sweep_some(tick.is_multiple_of(REAP_TICKS));
         if tick.is_multiple_of(SLOW_TICKS) {
             self.forget_old_orphans();
+            self.note_history();
         }
         if self.activity.was_idle() {
             self.inspect_some();

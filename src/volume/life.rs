@@ -8,9 +8,11 @@ use super::absent::Absent;
 use super::activity::Activity;
 use super::audit::AuditLog;
 use super::frames::BlobCipher;
+use super::history::Noting;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
 use super::ledger::Ledger;
+use super::meter::Meter;
 use super::policy::InForce;
 use super::publisher::Publisher;
 use super::quota::Quota;
@@ -213,6 +215,7 @@ impl Volume {
             chunks: ChunkCache::new(),
             sealer,
             activity: Activity::default(),
+            meter: Meter::new(),
             publisher: Publisher::default(),
             scrubbing: Scrubbing::default(),
             store,
@@ -220,6 +223,7 @@ impl Volume {
             state,
             audit,
             sweeping: Sweeping::default(),
+            noting: Noting::default(),
             known_types: Mutex::new(HashSet::new()),
             names: Mutex::new(()),
             draining: Mutex::new(()),

@@ -18,6 +18,7 @@ mod contents;
 mod copying;
 #[cfg(test)]
 mod crash_tests;
+mod cursor;
 mod erasing;
 mod facts;
 mod findings;
@@ -26,6 +27,9 @@ mod frames;
 #[cfg(test)]
 mod growth_tests;
 mod happenings;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod indexing;
 mod inode;
 #[cfg(all(test, feature = "interleavings"))]
@@ -33,8 +37,10 @@ mod interleaving_tests;
 mod ledger;
 mod life;
 mod listed;
+mod meter;
 mod names;
 pub mod origin;
+mod overview;
 mod own_id;
 mod packed;
 mod policy;
@@ -74,13 +80,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use audit::{AuditFilter, AuditState, Removed};
+pub use cursor::{cursor_bytes, cursor_text};
 pub use erasing::{
     ErasedMedium, ErasureReport, ErasureWish, KeptMedium, KeptReason, MAX_ERASED, Selection, SignedReport,
 };
 pub use facts::hex;
 pub use findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 pub use happenings::{Happening, HappeningKind, Listener};
+pub use history::{Growth, Sample};
 pub use life::{InitOptions, OpenOptions};
+pub use meter::{BOUNDS, Meter, MountFigures, Operation, OperationFigures};
+pub use overview::{AgeClass, Overview};
 pub use quota::Class;
 pub use scrub::{DamagedMedium, SCRUB_EVERY, SCRUB_RATE, Schedule, ScrubPast, ScrubRun, ScrubStatus};
 pub use state::StateBatch;
@@ -143,12 +153,14 @@ pub struct Volume {
     chunks: ChunkCache,
     sealer: Sealer,
     activity: Activity,
+    meter: Meter,
     publisher: Publisher,
     scrubbing: Scrubbing,
     tracking: Tracking,
     state: StateLog,
     audit: Arc<AuditLog>,
     sweeping: Sweeping,
+    noting: history::Noting,
     known_types: Mutex<HashSet<String>>,
     /// Lock 1: held while names change, and while a batch for the index is cut off.
     names: Mutex<()>,
@@ -172,6 +184,8 @@ pub struct OpenFile {
     inode: Arc<Inode>,
     mode: OpenMode,
     class: Class,
+    /// Whether it can be read without that being a use.
+    is_look: bool,
     ahead: ReadAhead,
 }
 
@@ -201,6 +215,19 @@ impl Volume {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What counts the requests of a mount.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// How often sealed bytes were not what had been written, since the volume was opened, whoever read them. What a crash
+    /// has torn counts too when recovery comes upon it.
+    #[must_use]
+    pub fn forged(&self) -> u64 {
+        self.key.forged()
     }
 
     /// Has `watcher` told of changes that the kernel does not know of. While there is one, an inode without a name waits

@@ -92,7 +92,7 @@ impl Volume {
             self.publish(&inode, &mut state);
         }
         drop(state);
-        Ok((attr, OpenFile { inode, mode, class: Class::General, ahead: ReadAhead::default() }))
+        Ok((attr, OpenFile { inode, mode, class: Class::General, is_look: false, ahead: ReadAhead::default() }))
     }
 
     /// Makes a node without content of its own: fifo, socket, device, or an empty regular file.

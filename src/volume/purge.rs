@@ -68,6 +68,21 @@ impl Volume {
         Ok(report)
     }
 
+    /// Removes those of these media that are expired; each is looked at again at the moment of its removal. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Volume::purge`].
+    pub fn purge_these(&self, media: &[Ino]) -> Result<PurgeReport> {
+        let (mut report, wish) = (PurgeReport::default(), PurgeWish::default());
+        for ino in media {
+            self.purge_one(*ino, &[], &wish, false, &mut report)?;
+        }
+        if report.media > 0 {
+            self.ledger.sync()?;
+        }
+        Ok(report)
+    }
+
     fn purge_one(
         &self,
         ino: Ino,

@@ -31,7 +31,7 @@ impl Volume {
     }
 
     /// Nothing, where the disk of a poisoned volume can no longer be read: that it is so is what its operator must be told.
-    fn as_far_as_can_be_read<T: Default>(&self, error: Error) -> Result<T> {
+    pub(super) fn as_far_as_can_be_read<T: Default>(&self, error: Error) -> Result<T> {
         match self.store.latch().reason() {
             Some(_) => Ok(T::default()),
             None => Err(error),

@@ -111,6 +111,13 @@ fn has_passed(since: Option<Timestamp>, secs: i64, now: Timestamp) -> bool {
     since.is_none_or(|since| since > now || since.plus_secs(secs) <= now)
 }
 
+impl Sweeping {
+    /// Whether a daemon has the volume, not a single command.
+    pub fn is_scheduled(&self) -> bool {
+        self.is_scheduled.load(Ordering::Acquire)
+    }
+}
+
 impl Volume {
     /// Has expired media looked after by itself from now on, as the policy says.
     pub fn schedule_sweeps(&self) {
@@ -125,7 +132,7 @@ impl Volume {
         let (policy, (_, _, percent)) = (self.policy(), self.fill()?);
         let course = self.sweeping.told.lock();
         Ok(SweepStatus {
-            is_scheduled: self.sweeping.is_scheduled.load(Ordering::Acquire),
+            is_scheduled: self.sweeping.is_scheduled(),
             action: policy.action,
             grace: policy.grace,
             warn_at: policy.warn_at,

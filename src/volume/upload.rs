@@ -37,7 +37,7 @@ impl Volume {
         let inode = self.cache.insert(ino, state);
         self.tracking.orphans.lock().insert(ino, (Arc::clone(&inode), self.clock.now()));
         let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
-        Ok(OpenFile { inode, mode, class, ahead: ReadAhead::default() })
+        Ok(OpenFile { inode, mode, class, is_look: false, ahead: ReadAhead::default() })
     }
 
     /// Gives an upload its name; when this returns, bytes, attributes, name and the way to it survive a loss of power.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wamedia::clock::{Clock, ManualClock};
 use wamedia::ids::MediaId;
+use wamedia::node::router::router;
 use wamedia::node::tokens::Role;
 use wamedia::node::upstream::{Timeouts, UpstreamConfig};
 use wamedia::node::{Core, NodeConfig, NotificationConfig, Secret, server, work};
@@ -91,10 +92,10 @@ impl World {
         let core = Core::new(volume, config).unwrap();
         let (admin, _) = core.tokens.create(&core.volume, "ops", Role::Admin, None).unwrap();
         let (user, _) = core.tokens.create(&core.volume, "shop", Role::User, None).unwrap();
-        let listener = server::bind(&core.config).await.unwrap();
+        let listener = server::bind(core.config.listen.unwrap()).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let end = watch::channel(false).0;
-        let serving = tokio::spawn(server::serve(Arc::clone(&core), listener, None, end.subscribe()));
+        let serving = tokio::spawn(server::serve(Arc::clone(&core), router(&core), listener, None, end.subscribe()));
         let tasks = vec![serving];
         World { dir, clock, core, upstream, business, base, admin, user, client: Client::new(), adjust, end, tasks }
     }

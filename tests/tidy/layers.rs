@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &["ids", "error"]),
     ("own_file", &["error"]),
     ("sync", &[]),
+    ("words", &["clock"]),
     ("crypto", &["ids", "error", "clock", "format"]),
     ("format", &["ids", "error", "clock", "crypto"]),
     ("store", &["ids", "error", "clock", "sync", "crypto", "format", "own_file"]),
@@ -17,13 +18,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("media", &["ids", "error", "clock"]),
     ("volume", &["ids", "error", "clock", "sync", "crypto", "format", "store", "index", "media"]),
     ("fs", &["ids", "error", "clock", "sync", "volume"]),
-    ("node", &["ids", "error", "clock", "sync", "crypto", "media", "volume"]),
+    ("node", &["ids", "error", "clock", "sync", "words", "crypto", "media", "volume"]),
     ("control", &["ids", "error", "clock", "sync", "volume"]),
     ("docker", &["error", "sync", "own_file"]),
     (
         "cli",
         &[
-            "ids", "error", "clock", "own_file", "crypto", "store", "index", "media", "volume", "fs", "node",
+            "ids", "error", "clock", "own_file", "words", "crypto", "store", "index", "media", "volume", "fs", "node",
             "control", "docker",
         ],
     ),

@@ -1,8 +1,8 @@
 //! The command line as plain structs. Parsing touches nothing; see the commands for what is made of it.
 
 mod audit;
-mod erase;
 mod docker;
+mod erase;
 mod key;
 mod media;
 mod node;
@@ -14,8 +14,8 @@ mod tests;
 mod volume;
 
 pub use audit::*;
-pub use erase::*;
 pub use docker::*;
+pub use erase::*;
 pub use key::*;
 pub use media::*;
 pub use node::*;
@@ -72,6 +72,10 @@ pub enum Command {
     Umount(Umount),
     /// Show how a volume is doing
     Status(Status),
+    /// Watch how a volume is doing and what is asked of it
+    Top(Top),
+    /// Write all figures in Prometheus's text form
+    Metrics(Metrics),
     /// List media
     Ls(Ls),
     /// Show all facts of media

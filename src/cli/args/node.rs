@@ -12,6 +12,9 @@ use crate::control::Keep;
 use crate::node::fetch::Network;
 use crate::node::tokens::Role;
 
+/// Where the page is shown when nothing else is said: to this machine alone.
+const DEFAULT_PAGE: &str = "127.0.0.1:8081";
+
 /// How the media node is run.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Options of the media node")]
@@ -19,6 +22,9 @@ pub struct NodeArgs {
     /// Answer the HTTP media API (/v1/media) at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Show the operator's page at this address [without one: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_PAGE)]
+    pub page: Option<SocketAddr>,
     /// With TLS: the certificate chain, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -89,6 +95,12 @@ impl NodeArgs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == NodeArgs::default()
+    }
+
+    /// Whether nothing was said that is not about the page too.
+    #[must_use]
+    pub fn is_of_page_alone(&self) -> bool {
+        NodeArgs { page: None, tls_cert: None, tls_key: None, ..self.clone() }.is_empty()
     }
 }
 

@@ -1,11 +1,13 @@
 //! Commands about a whole volume.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::node::NodeArgs;
 use super::options::{DaemonArgs, InitArgs, KeyArgs, OutputArgs, TargetArgs};
+use crate::cli::values;
 
 /// `init`
 #[derive(Args, Debug)]
@@ -87,6 +89,44 @@ pub struct Status {
     /// Form of the result.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `top`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Live, through the daemon's socket: q, Esc or Ctrl-C ends it. Where stdout is no terminal, and with --once, it \
+prints one picture and ends; with --json one JSON value.\n\n\
+Example:\n  wamedia top /srv/whatsappMedia\n  wamedia top --once /srv/whatsappMedia\n  wamedia top --json /srv/whatsappMedia | jq .growth.full_at"
+)]
+pub struct Top {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How often it is looked at, 200ms to 30s
+    #[arg(long, value_name = "TIME", value_parser = values::glance, default_value = "1s")]
+    pub interval: Duration,
+    /// Print one picture and end
+    #[arg(long)]
+    pub once: bool,
+    /// Form of the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `metrics`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What a node serves at /metrics, also of a mount without one. --output is for node_exporter's textfile \
+collector: the file is replaced as a whole, so that nobody reads half of it. `promtool check metrics` reads either.\n\n\
+Example:\n  wamedia metrics /srv/whatsappMedia\n  wamedia metrics --output /var/lib/prometheus/node-exporter/wamedia.prom /srv/whatsappMedia"
+)]
+pub struct Metrics {
+    /// The volume.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Write the figures to this file instead
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `check`

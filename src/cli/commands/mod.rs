@@ -2,13 +2,14 @@
 
 mod audit;
 mod check;
-mod erase;
 mod docker_plugin;
+mod erase;
 mod expired;
 mod init;
 mod key;
 mod listing;
 mod media;
+mod metrics;
 mod mount;
 mod quota;
 mod retention;
@@ -16,6 +17,7 @@ mod scrub;
 mod serve;
 mod status;
 mod token;
+mod top;
 mod transfer;
 mod umount;
 mod webhooks;
@@ -64,6 +66,8 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Mount(args) => mount::run(*args, environment, log),
         Command::Serve(args) => serve::run(*args, environment, log),
         Command::Umount(args) => umount::run(&args),
+        Command::Top(args) => top::run(&args, environment),
+        Command::Metrics(args) => metrics::run(&args, environment),
         Command::Status(args) => status::run(&args, environment),
         Command::Ls(args) => listing::list(&args, environment),
         Command::Info(args) => media::info(&args, environment),

@@ -21,7 +21,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     let options = mount_options(&args, &places.store, environment)?;
     let node = node::config_of(&args.node, None)?;
     if node.is_some() && options.read_only() {
-        let message = "the media node takes uploads, which a mount with `-o ro` does not; leave one of them out";
+        let message = "the media node and the page change the volume, which a mount with `-o ro` does not let them; leave one of them out";
         return Err(Error::new(Kind::Invalid, message).into());
     }
     let outlets = args.daemon.outlets()?;

@@ -39,6 +39,23 @@ impl Open {
         Ok(Open { volume: Arc::clone(volume), file: Some(file) })
     }
 
+    /// Opens a medium to look at it, which is no use of it.
+    ///
+    /// # Errors
+    /// As [`Volume::open_to_look`].
+    pub fn to_look(volume: &Arc<Volume>, ino: Ino) -> Result<Open> {
+        let file = volume.open_to_look(ino)?;
+        Ok(Open { volume: Arc::clone(volume), file: Some(file) })
+    }
+
+    /// Its first `len` bytes.
+    ///
+    /// # Errors
+    /// Those of the volume; `Io` when it has fewer.
+    pub fn first(&self, len: u64) -> Result<Vec<u8>> {
+        self.read(0, len).map(Vec::from)
+    }
+
     fn read(&self, at: u64, len: u64) -> Result<Bytes> {
         let Some(file) = &self.file else { return Err(Error::new(Kind::BadHandle, "closed")) };
         let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];

@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod failure;
 mod graph;
+mod health;
 mod sending;
 
 use std::fmt;
@@ -23,10 +24,12 @@ use futures_util::stream::BoxStream;
 
 pub use config::{CLOUD_API_BASE, DIALOG_360_BASE, Timeouts, UpstreamConfig};
 pub use error::{Refusal, UpstreamError};
+pub use health::UpstreamHealth;
 
 use crate::error::Result;
 use directory::Directory;
 use graph::Graph;
+use health::Record;
 
 /// The most bytes of a medium: what the Cloud API takes and gives (100 MB, "Supported Media Types").
 pub const MAX_MEDIUM_BYTES: u64 = 100 * 1024 * 1024;
@@ -105,7 +108,12 @@ impl fmt::Debug for Body {
 
 /// One upstream. Cheap to clone; the clones share connections.
 #[derive(Clone)]
-pub struct Upstream(Arc<Way>);
+pub struct Upstream(Arc<Inner>);
+
+struct Inner {
+    way: Way,
+    record: Record,
+}
 
 enum Way {
     Graph(Graph),
@@ -122,7 +130,17 @@ impl Upstream {
             UpstreamConfig::Directory { path } => Way::Directory(Directory::new(path)?),
             config => Way::Graph(Graph::new(config)?),
         };
-        Ok(Upstream(Arc::new(way)))
+        Ok(Upstream(Arc::new(Inner { way, record: Record::default() })))
+    }
+
+    /// How it has answered since the start.
+    #[must_use]
+    pub fn health(&self) -> UpstreamHealth {
+        let kind = match &self.0.way {
+            Way::Graph(_) => "cloud",
+            Way::Directory(_) => "directory",
+        };
+        self.0.record.health(kind)
     }
 
     /// Asks what the medium `id` is and where its bytes are.
@@ -131,10 +149,11 @@ impl Upstream {
     /// [`UpstreamError`]; `UnknownId` when there is no such medium, or it is too old (30 days for uploads, 7 for media
     /// from webhooks).
     pub async fn lookup(&self, id: &str) -> std::result::Result<Lookup, UpstreamError> {
-        match &*self.0 {
+        let outcome = match &self.0.way {
             Way::Graph(graph) => graph.lookup(id).await,
             Way::Directory(directory) => directory.lookup(id).await,
-        }
+        };
+        self.0.record.note(outcome)
     }
 
     /// Begins to read the bytes of a medium. No more than [`MAX_MEDIUM_BYTES`] are read.
@@ -143,10 +162,11 @@ impl Upstream {
     /// [`UpstreamError`]; `UrlExpired` when the medium must be looked up again, `Differs` when it is not as long as the
     /// lookup said.
     pub async fn open(&self, lookup: &Lookup) -> std::result::Result<Body, UpstreamError> {
-        match &*self.0 {
+        let outcome = match &self.0.way {
             Way::Graph(graph) => graph.open(lookup).await,
             Way::Directory(directory) => directory.open(lookup).await,
-        }
+        };
+        self.0.record.note(outcome)
     }
 
     /// Hands over a medium of exactly `length` bytes; gives the upstream's id for it. With an error the upstream has
@@ -161,10 +181,11 @@ impl Upstream {
         mime_type: &str,
         filename: &str,
     ) -> std::result::Result<String, UpstreamError> {
-        match &*self.0 {
+        let outcome = match &self.0.way {
             Way::Graph(graph) => graph.upload(source, length, mime_type, filename).await,
             Way::Directory(directory) => directory.upload(source, length, mime_type, filename).await,
-        }
+        };
+        self.0.record.note(outcome)
     }
 
     /// Has the upstream forget a medium.
@@ -172,10 +193,11 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`]; `UnknownId` when it has no such medium.
     pub async fn delete(&self, id: &str) -> std::result::Result<(), UpstreamError> {
-        match &*self.0 {
+        let outcome = match &self.0.way {
             Way::Graph(graph) => graph.delete(id).await,
             Way::Directory(directory) => directory.delete(id).await,
-        }
+        };
+        self.0.record.note(outcome)
     }
 
     /// Sends a message, as the Cloud API's `messages` takes it.
@@ -183,16 +205,17 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`]. With all but [`UpstreamError::OutcomeUnknown`] the message was certainly not sent.
     pub async fn send(&self, message: &serde_json::Value) -> std::result::Result<Sent, UpstreamError> {
-        match &*self.0 {
+        let outcome = match &self.0.way {
             Way::Graph(graph) => graph.send(message).await,
             Way::Directory(directory) => directory.send(message).await,
-        }
+        };
+        self.0.record.note(outcome)
     }
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.0 {
+        f.write_str(match &self.0.way {
             Way::Graph(_) => "Upstream (HTTP)",
             Way::Directory(_) => "Upstream (directory)",
         })

@@ -2,20 +2,22 @@
 //!
 //! Names and units follow Prometheus's conventions ("Metric and label naming"): base units, `_total` for what only grows.
 
+mod classic;
+mod volume;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
@@ -23,12 +25,17 @@ use utoipa::ToSchema;
 
 use super::core::{Core, blocking};
 use super::envelope::{ApiError, Meta};
+use super::figures::{TOPICS, figures};
 use super::queue::Topic;
-use crate::error::Result;
-use crate::volume::{Status, Volume};
+use crate::error::{Error, Kind, Result};
+use crate::volume::Volume;
+use classic::{CLASSIC, from_open_metrics};
+use volume::Figures;
 
 /// The media type of the text that OpenMetrics scrapers read.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What it is asked for by.
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answered {
@@ -97,109 +104,48 @@ pub async fn count(State(core): State<Arc<Core>>, request: Request, next: Next) 
     response
 }
 
-type Sum = Gauge<u64, AtomicU64>;
-
-fn gauge(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>, value: u64) {
-    let gauge = Sum::default();
-    gauge.set(value);
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, gauge),
-        None => registry.register(name, help, gauge),
-    }
-}
-
-fn by(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    unit: Option<Unit>,
-    label: &'static str,
-    values: Vec<(String, u64)>,
-) {
-    let family: Family<[(&'static str, String); 1], Sum> = Family::default();
-    for (word, value) in values {
-        family.get_or_create(&[(label, word)]).set(value);
-    }
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, family),
-        None => registry.register(name, help, family),
-    }
-}
-
-const TOPICS: [(Topic, &str); 6] = [
-    (Topic::Event, "notification"),
-    (Topic::Webhook, "webhook"),
-    (Topic::Download, "download"),
-    (Topic::Send, "send"),
-    (Topic::Settle, "settle"),
-    (Topic::Gc, "gc"),
-];
-
-fn describe_volume(registry: &mut Registry, status: &Status, now: i64) {
-    let bytes = || Some(Unit::Bytes);
-    gauge(registry, "volume_used", "Bytes of media", bytes(), status.used_bytes);
-    if let Some(max) = status.max_bytes {
-        gauge(registry, "volume_quota", "Bytes the volume may hold", bytes(), max);
-    }
-    gauge(registry, "volume_reserved", "Bytes of the quota that are kept for classes", bytes(), status.reserved_bytes);
-    gauge(registry, "volume_media", "Media", None, status.media);
-    if let Some(max) = status.max_media {
-        gauge(registry, "volume_media_quota", "Media the volume may hold", None, max);
-    }
-    gauge(registry, "volume_expired_media", "Media past their retention", None, status.expired);
-    gauge(registry, "volume_expired", "Bytes of media past their retention", bytes(), status.expired_bytes);
-    gauge(registry, "volume_held_media", "Media that are held", None, status.held);
-    gauge(registry, "volume_backing_free", "Free bytes of the backing file system", bytes(), status.backing_free_bytes);
-    gauge(registry, "volume_backing_floor", "Bytes of it that are never used", bytes(), status.floor_bytes);
-    let is_well = u64::from(status.state == "ok");
-    gauge(registry, "volume_writable", "1 when the volume takes writes, 0 when it is poisoned", None, is_well);
-    let oldest = status.oldest.map_or(0, |at| u64::try_from(now - at.secs).unwrap_or(0));
-    gauge(registry, "volume_oldest_age", "Age of the oldest medium", Some(Unit::Seconds), oldest);
-    gauge(
-        registry,
-        "volume_scrub_damaged_media",
-        "Media that the last scrub found damaged",
-        None,
-        status.scrub.damaged_media,
-    );
-    let media = status.by_kind.iter().map(|(kind, count, _)| (kind.clone(), *count)).collect();
-    by(registry, "volume_kind_media", "Media of a kind", None, "kind", media);
-    let sizes = status.by_kind.iter().map(|(kind, _, bytes)| (kind.clone(), *bytes)).collect();
-    by(registry, "volume_kind", "Bytes of media of a kind", bytes(), "kind", sizes);
-    let refused = Counter::<u64>::default();
-    refused.inc_by(status.refused_writes);
-    registry.register("volume_refused_writes", "Writes refused by quota, reserve or floor since the start", refused);
-}
-
-fn text_of(core: &Core) -> Result<String> {
-    let status = core.volume.status()?;
+/// Everything that is counted, in the text form of OpenMetrics.
+///
+/// # Errors
+/// Those of [`Volume::overview`].
+pub fn open_metrics(core: &Core) -> Result<String> {
+    let figures = Figures { overview: core.volume.overview()?, node: figures(core)? };
     let mut registry = Registry::with_prefix("wamedia");
-    describe_volume(&mut registry, &status, core.volume.now().secs);
-    let waiting = TOPICS.iter().map(|(topic, word)| ((*word).to_owned(), core.jobs.count(*topic) as u64)).collect();
-    by(&mut registry, "jobs", "Work that is still to be done", None, "topic", waiting);
-    let dead = TOPICS.iter().map(|(topic, word)| ((*word).to_owned(), core.jobs.dead_count(*topic) as u64)).collect();
-    by(&mut registry, "dead_letters", "Work that was given up", None, "topic", dead);
+    registry.register_collector(Box::new(figures));
     core.metrics.register(&mut registry);
     let mut text = String::new();
-    encode(&mut text, &registry)
-        .map_err(|error| crate::error::Error::new(crate::error::Kind::Io, "metrics").with_source(error))?;
+    encode(&mut text, &registry).map_err(|error| Error::new(Kind::Io, "metrics").with_source(error))?;
     Ok(text)
 }
 
-/// Everything that is counted, in the text form of OpenMetrics.
+/// The same in the classic text form.
+///
+/// # Errors
+/// As [`open_metrics`].
+pub fn classic(core: &Core) -> Result<String> {
+    open_metrics(core).map(|text| from_open_metrics(&text))
+}
+
+/// Everything that is counted, in the text form that is asked for: OpenMetrics when `Accept` names it, else the classic one.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "get_metrics",
     tag = "health",
+    params(("Accept" = Option<String>, Header, description = "`application/openmetrics-text` for that form.")),
     responses(
-        (status = 200, description = "The text form of OpenMetrics 1.0.", body = String, content_type = "application/openmetrics-text"),
+        (status = 200, description = "The figures.", content(
+            (String = "text/plain"),
+            (String = "application/openmetrics-text"),
+        )),
     ),
     security(("bearer" = []), ("d360" = []))
 )]
-pub async fn metrics(State(core): State<Arc<Core>>) -> std::result::Result<Response, ApiError> {
-    let text = blocking(move || text_of(&core)).await?;
-    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+pub async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -> std::result::Result<Response, ApiError> {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let is_open = accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with(OPEN_METRICS_TYPE));
+    let text = blocking(move || if is_open { open_metrics(&core) } else { classic(&core) }).await?;
+    Ok(([(CONTENT_TYPE, if is_open { OPEN_METRICS } else { CLASSIC })], text).into_response())
 }
 
 /// How much work of a kind there is.
