@@ -28,10 +28,12 @@ pub enum Way {
     Erase,
     /// By a repair, since it is damaged.
     Repair,
+    /// On the operator's page.
+    Page,
 }
 
 impl Way {
-    const ALL: [Way; 9] = [
+    const ALL: [Way; 10] = [
         Way::Other,
         Way::Mount,
         Way::Expired,
@@ -41,6 +43,7 @@ impl Way {
         Way::Watermark,
         Way::Erase,
         Way::Repair,
+        Way::Page,
     ];
 
     /// Its number on disk.
@@ -68,6 +71,7 @@ impl Way {
             Way::Watermark => "watermark",
             Way::Erase => "erase",
             Way::Repair => "repair",
+            Way::Page => "page",
         }
     }
 }

@@ -169,6 +169,8 @@ fn media_are_looked_at_removed_and_held_by_keyboard_on_a_phone() {
     browser.press_to_go("Enter");
     assert!(browser.text().contains("Removed: 1 medium"), "{}", browser.text());
     assert!(!hostile.exists() && breakout.exists() && turned.exists(), "that one is gone from the mount, and no other");
+    let removed = shown.place.run(&["audit", "--json", "--id", &id, text(shown.mounted.root())]).json();
+    assert_eq!((&removed["way"], &removed["name"]), (&json!("page"), &json!("ops")), "{removed}");
 
     browser.tab_to("Tab", &format!("e.value == '{other}'"));
     browser.press("Space");

@@ -12,6 +12,7 @@ use super::{MEDIA, Page, failed, show, views};
 use crate::error::{Kind, Result};
 use crate::ids::{Ino, MediaId};
 use crate::node::core::blocking;
+use crate::volume::origin::{self, Actor, Origin, Way};
 use crate::volume::{Medium, PurgeReport, Volume};
 
 /// The media that a form names, as far as there are such.
@@ -71,6 +72,8 @@ pub async fn of_expired(session: Session, State(page): State<Arc<Page>>, request
         return Redirect::to("/expired?done=none").into_response();
     }
     let (volume, name) = (Arc::clone(&page.core.volume), session.name.clone());
+    let actor = Actor { name: name.clone(), ..Actor::default() };
+    let origin = Origin { way: Way::Page, actor: Some(actor) };
     let done = match what.as_str() {
         "remove" | "all" => {
             return match blocking(move || expired_among(&volume, &ids)).await {
@@ -79,7 +82,7 @@ pub async fn of_expired(session: Session, State(page): State<Arc<Page>>, request
                 Err(error) => failed(&session, &error),
             };
         }
-        "confirm" => blocking(move || remove(&volume, &ids)).await.map(|report| {
+        "confirm" => blocking(move || origin::acting(origin, || remove(&volume, &ids))).await.map(|report| {
             tracing::info!(
                 media = report.media,
                 bytes = report.bytes,
