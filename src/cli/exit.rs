@@ -30,6 +30,8 @@ pub enum Exit {
     Version = 10,
     /// The mount, or the file system of the store, is read-only.
     ReadOnly = 11,
+    /// The daemon has left its mount to the next process.
+    HandedOver = 12,
     /// The volume could not be mounted.
     MountFailed = 32,
 }
@@ -48,10 +50,11 @@ pub const TABLE: &str = "Exit codes:
    9  permission denied
   10  store or daemon of an unknown version
   11  the mount, or the file system of the store, is read-only
+  12  the daemon has left its mount to the next process
   32  the volume could not be mounted";
 
 impl Exit {
-    const ALL: [Exit; 13] = [
+    const ALL: [Exit; 14] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -64,6 +67,7 @@ impl Exit {
         Exit::Denied,
         Exit::Version,
         Exit::ReadOnly,
+        Exit::HandedOver,
         Exit::MountFailed,
     ];
 

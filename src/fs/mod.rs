@@ -18,16 +18,19 @@
 //! the kernel what changed by other ways, which is what allows its caches to be trusted for long.
 
 mod adapter;
+mod agreement;
 mod chunks;
 mod convert;
 mod errno;
 mod expired;
 mod fusermount;
 mod handles;
+mod inherited;
 mod listing;
 mod mount;
 mod mountinfo;
 mod mountpoint;
+mod note;
 mod operations;
 mod options;
 mod pulse;
@@ -35,14 +38,17 @@ mod reach;
 mod references;
 mod session;
 mod syscalls;
+mod takeover;
 mod unmount;
 mod watcher;
 
 pub use errno::errno;
-pub use mount::{Mounted, mount};
+pub use mount::{Keeper, Mounted, await_mount, mount};
 pub use mountinfo::{Device, FS_TYPE, MountEntry, find_mounts};
 pub use mountpoint::clear_dead;
+pub use note::Note;
 pub use options::{Access, DEFAULT_SOURCE, DEFAULT_THREADS, MAX_THREADS, MountOptions};
-pub use pulse::Observer;
+pub use pulse::{Gate, Observer};
 pub use session::{Ended, run, serve};
+pub use takeover::Outlived;
 pub use unmount::{Stopped, Unmounter, unmount};
