@@ -290,6 +290,53 @@ until_holds is_idle
 must systemctl stop srv-auto.automount
 until_holds is_idle
 
+step "the sandboxed service: what systemd-analyze says of it"
+unit=wamedia-sandboxed@media
+install -m 0644 "$project/systemd/wamedia-sandboxed@.service" "$dir/root/usr/lib/systemd/system/"
+install -D -m 0644 "$project/systemd/wamedia.sysusers.conf" "$dir/root/usr/lib/sysusers.d/wamedia.conf"
+must systemd-sysusers wamedia.conf
+must install -m 0600 /run/first.key /etc/credstore/wamedia-media.key
+must systemctl daemon-reload
+must systemd-analyze verify --man=no $unit.service
+told=$(inside systemd-analyze security --no-pager --threshold=10 $unit.service) || fail "exposure: $(tail -1 <<<"$told")"
+tail -1 <<<"$told"
+
+step "started is mounted, where everybody sees it, by a daemon that may nothing"
+must systemctl start $unit
+is_mounted /srv/media || fail "the service is started and nothing is mounted"
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "what was written is not read"
+until_holds status_says ", mounted on /srv/media"
+inside cat "/proc/$(main_pid)/status" >"$dir/status"
+grep -q '^CapEff:[[:space:]]*0*$' "$dir/status" && grep -q '^CapBnd:[[:space:]]*0*$' "$dir/status" || fail "it has capabilities"
+[ "$(inside stat -c %U "/proc/$(main_pid)")" = wamedia ] || fail "it is $(inside stat -c %U "/proc/$(main_pid)")"
+must_not wamedia umount /srv/media
+must wamedia status /srv/media
+
+step "killed, restarted and upgraded, its mount goes on"
+begin_load
+for round in 1 2 3; do
+    before=$(main_pid) count=$(takeovers)
+    case $round in
+    1) must kill -KILL "$before" ;;
+    2) must systemctl restart $unit ;;
+    3) upgrade ;;
+    esac
+    until_holds is_back_after "$before"
+    until_holds has_taken_over "$count"
+    load_goes_on
+done
+end_load
+
+step "it stops while a program holds the mount"
+inside sh -c 'cd /srv/media && exec 3<photo && echo held >/run/held && exec sleep 100' &
+must systemctl stop $unit
+is_unmounted /srv/media || fail "still mounted"
+[ "$(property $unit Result)" = success ] || fail "stopped with $(property $unit Result)"
+inside pkill -x sleep
+must systemctl start $unit
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "it is not mounted a second time"
+must systemctl stop $unit
+
 step "the store is whole"
 until_holds inside wamedia check --read-all --key-file /run/first.key /var/lib/wamedia/media
 echo "--- done"

@@ -6,6 +6,7 @@ mod node;
 mod options;
 mod policy;
 mod scrub;
+mod split;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -16,6 +17,7 @@ pub use node::*;
 pub use options::*;
 pub use policy::*;
 pub use scrub::*;
+pub use split::*;
 pub use volume::*;
 
 use clap::{Parser, Subcommand};
@@ -96,4 +98,6 @@ pub enum Command {
     Import(Import),
     /// Write the media out as plain files
     Export(Export),
+    /// Mount and unmount for a daemon without privileges (used by units of systemd)
+    Split(Split),
 }

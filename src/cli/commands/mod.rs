@@ -11,6 +11,7 @@ mod quota;
 mod retention;
 mod scrub;
 mod serve;
+mod split;
 mod status;
 mod token;
 mod transfer;
@@ -86,5 +87,6 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::RebuildIndex(args) => check::rebuild_index(&args, environment),
         Command::Import(args) => transfer::import(&args, environment),
         Command::Export(args) => transfer::export(&args, environment),
+        Command::Split(args) => split::run(args.action),
     }
 }
