@@ -1,7 +1,9 @@
 //! Serves a volume until it is told to stop: joins volume, mount, media node and control socket.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -11,15 +13,16 @@ use tracing::{error, info, warn};
 
 use super::commands::{Failure, Outcome};
 use super::exit::Exit;
+use super::keeping::{self, Begin};
 use super::log::Log;
 use super::node::{self, Door};
 use super::outlets::{self, OutletConfig};
 use super::process::{self, Ready, Side, stderr_is_file};
-use super::supervisor::Supervisor;
+use super::supervisor::{self, Supervisor};
 use crate::control::{Hello, PROTOCOL_VERSION, Server, Stop, VolumeService, socket};
 use crate::crypto::KeySource;
 use crate::error::{Error, Kind, Result};
-use crate::fs::{self, Ended, MountOptions, Mounted, Unmounter};
+use crate::fs::{self, Ended, Gate, MountOptions, Mounted, Unmounter};
 use crate::node::NodeConfig;
 use crate::store;
 use crate::volume::{OpenOptions, Schedule, Volume};
@@ -32,6 +35,10 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 const TRIM_EVERY: Duration = Duration::from_secs(30);
 /// How long the control socket's last answers may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
+/// How long requests that are under way may take when no further ones are answered.
+const GATE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long whoever mounts for this process may take.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a volume is to be mounted, and how.
 pub struct MountAt {
@@ -39,6 +46,10 @@ pub struct MountAt {
     pub point: PathBuf,
     /// How.
     pub options: MountOptions,
+    /// Where, as it was asked for.
+    pub asked: PathBuf,
+    /// How it begins, when it is to be kept for the next process.
+    pub begin: Option<Begin>,
 }
 
 /// What is to be served, and how.
@@ -81,15 +92,15 @@ pub fn run(service: Service, in_background: bool, log: &Log) -> Outcome {
             Side::Daemon(ready) => ready,
         },
     };
-    serve(service, ready, log)?;
-    Ok(Exit::Success)
+    serve(service, ready, log)
 }
 
-/// Opens, mounts and serves a volume until it is unmounted or the daemon is told to stop; then shuts it down.
+/// Opens, mounts and serves a volume until it is unmounted or the daemon is told to stop; then shuts it down. The exit code
+/// tells whether the mount is gone or left to the next process.
 ///
 /// # Errors
 /// Those of [`Volume::open`], of the mount (exit code 32), and of the shutdown.
-pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Result<(), Failure> {
+pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Result<Exit, Failure> {
     log.catch_panics();
     process::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -121,7 +132,13 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
 }
 
 fn open(service: &Service, sources: &[KeySource]) -> Result<Arc<Volume>> {
-    let options = OpenOptions { index_cache_bytes: service.index_cache_bytes, ..OpenOptions::default() };
+    let begin = service.mount.as_ref().and_then(|mount| mount.begin.as_ref());
+    let options = OpenOptions {
+        index_cache_bytes: service.index_cache_bytes,
+        witness: begin.map(|begin| begin.note() as _),
+        takes_over: matches!(begin, Some(Begin::Outlived(_))),
+        ..OpenOptions::default()
+    };
     let store = &service.store;
     let place = match (store::is_read_only(store), service.is_read_only()) {
         (false, _) => store.clone(),
@@ -140,10 +157,10 @@ fn serve_volume(
     ready: Ready,
     log: &Log,
     runtime: &Runtime,
-    signals: Signals,
-) -> std::result::Result<(), Failure> {
+    mut signals: Signals,
+) -> std::result::Result<Exit, Failure> {
     let store = service.store.clone();
-    let begun = begin(service, volume, ready, log, runtime);
+    let begun = begin(service, volume, ready, log, (runtime, &mut signals));
     let outcome = match begun {
         Ok(running) => runtime.block_on(running.until_end(signals, volume, &store)),
         Err(failure) => {
@@ -172,7 +189,12 @@ struct Running {
 /// A volume that is mounted.
 struct Mount {
     unmounter: Unmounter,
+    gate: Gate,
     session: oneshot::Receiver<Result<Ended>>,
+    /// Whether the service manager keeps it.
+    is_kept: Arc<AtomicBool>,
+    /// Whether somebody else mounts and unmounts.
+    is_given: bool,
 }
 
 fn begin(
@@ -180,7 +202,7 @@ fn begin(
     volume: &Arc<Volume>,
     ready: Ready,
     log: &Log,
-    runtime: &Runtime,
+    (runtime, signals): (&Runtime, &mut Signals),
 ) -> std::result::Result<Running, Failure> {
     let outlets = std::mem::take(&mut service.outlets);
     let with_events = |config| NodeConfig { event_url: outlets.url.clone(), ..config };
@@ -190,8 +212,10 @@ fn begin(
         _ => None,
     };
     let listener = socket::bind(&service.store)?;
-    let mounted = match service.mount.as_ref().map(|at| fs::mount(&at.point, &at.options)).transpose() {
-        Ok(mounted) => mounted,
+    let mounting = service.mount.as_mut().map(|at| mount(at, (runtime, signals)));
+    let (mounted, is_kept, is_given) = match mounting.transpose() {
+        Ok(Some((mounted, is_kept, is_given))) => (Some(mounted), is_kept, is_given),
+        Ok(None) => (None, Arc::default(), false),
         Err(error) => {
             remove_socket(&service);
             return Err(Failure::of_mount(error));
@@ -211,10 +235,10 @@ fn begin(
     let watched = mounted.as_ref().map(|mounted| (mounted.path().to_owned(), mounted.observer()));
     let mount = match (mounted, &service.mount) {
         (Some(mounted), Some(at)) => {
-            let unmounter = mounted.unmounter();
+            let (unmounter, gate) = (mounted.unmounter(), mounted.gate());
             let answering = answering.take();
             match start_session(mounted, volume, at, || answering.into_iter().for_each(|tell| tell())) {
-                Ok(session) => Some(Mount { unmounter, session }),
+                Ok(session) => Some(Mount { unmounter, gate, session, is_kept, is_given }),
                 Err(error) => {
                     remove_socket(&service);
                     return Err(Failure::of_mount(error));
@@ -231,6 +255,48 @@ fn begin(
     let _within = runtime.enter();
     let supervisor = Supervisor::start(volume, watched, answers, is_service);
     Ok(Running { mount, node, outlets, stops, end, supervisor, is_read_only: service.is_read_only(), server })
+}
+
+/// Mounts, waits for who mounts, or takes a mount over; tells whether it is kept, and whether somebody else unmounts it.
+fn mount(at: &mut MountAt, (runtime, signals): (&Runtime, &mut Signals)) -> Result<(Mounted, Arc<AtomicBool>, bool)> {
+    let is_kept = Arc::new(AtomicBool::new(false));
+    let (device, note) = match at.begin.take() {
+        None => return fs::mount(&at.point, &at.options).map(|mounted| (mounted, is_kept, false)),
+        Some(Begin::Outlived(outlived)) => {
+            is_kept.store(true, Ordering::Release);
+            let is_given = outlived.is_given();
+            return Ok((outlived.into_mounted(&at.options), is_kept, is_given));
+        }
+        Some(Begin::Anew(note)) => (None, note),
+        Some(Begin::Given(device, note)) => (Some(device), note),
+    };
+    let is_given = device.is_some();
+    let mut mounted = match device {
+        None => fs::mount(&at.point, &at.options)?,
+        Some(device) => runtime.block_on(wait_for_mount(device, at, signals))?,
+    };
+    let told = Arc::clone(&is_kept);
+    let keeper = keeping::keeper(move || told.store(true, Ordering::Release));
+    mounted.keep(note, at.asked.clone(), is_given, keeper);
+    Ok((mounted, is_kept, is_given))
+}
+
+/// Has the service manager go on, which then mounts.
+async fn wait_for_mount(device: OwnedFd, at: &MountAt, signals: &mut Signals) -> Result<Mounted> {
+    supervisor::tell_waiting();
+    let (point, options) = (at.point.clone(), at.options.clone());
+    let mounting = blocking(move || fs::await_mount(device, &point, &options, MOUNT_PATIENCE));
+    tokio::pin!(mounting);
+    loop {
+        tokio::select! {
+            mounted = &mut mounting => return mounted,
+            wish = signals.next() => match wish {
+                Wish::End(name) => return Err(Error::new(Kind::Io, format!("{name} before it was mounted"))),
+                Wish::HandOver => return Err(Error::new(Kind::Io, "told to hand over what was never mounted")),
+                Wish::Reload => {}
+            }
+        }
+    }
 }
 
 fn remove_socket(service: &Service) {
@@ -296,6 +362,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    hand_over: Signal,
 }
 
 impl Signals {
@@ -305,6 +372,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            hand_over: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -314,6 +382,7 @@ impl Signals {
             _ = self.terminate.recv() => Wish::End("SIGTERM"),
             _ = self.interrupt.recv() => Wish::End("SIGINT"),
             _ = self.hangup.recv() => Wish::Reload,
+            _ = self.hand_over.recv() => Wish::HandOver,
         }
     }
 }
@@ -322,6 +391,7 @@ impl Signals {
 enum Wish {
     End(&'static str),
     Reload,
+    HandOver,
 }
 
 /// Why a daemon ends.
@@ -330,14 +400,17 @@ enum Ending {
     Session(Result<Ended>),
     /// A signal.
     Signal(&'static str),
+    /// The mount is for the next process.
+    HandOver,
     /// The control socket; the mount is on its way out.
     Asked(Stop),
 }
 
 impl Running {
-    async fn until_end(mut self, mut signals: Signals, volume: &Arc<Volume>, store: &std::path::Path) -> Result<()> {
+    async fn until_end(mut self, mut signals: Signals, volume: &Arc<Volume>, store: &std::path::Path) -> Result<Exit> {
         let ending = self.wait(&mut signals).await;
         self.supervisor.stop();
+        let hands_over = matches!(ending, Ending::HandOver);
         let (outcome, asked) = match ending {
             Ending::Session(outcome) => {
                 info!(?outcome, "the mount has ended");
@@ -346,6 +419,10 @@ impl Running {
             Ending::Signal(name) => {
                 info!("{name}: ending");
                 (self.unmount().await, None)
+            }
+            Ending::HandOver => {
+                info!("SIGUSR2: leaving the mount to the next process");
+                (Ok(()), None)
             }
             Ending::Asked(stop) => {
                 info!("asked to stop");
@@ -358,12 +435,17 @@ impl Running {
         if let Some(node) = self.node.take() {
             node.drain().await;
         }
+        if hands_over {
+            self.close_gate().await;
+        } else if self.mount.as_ref().is_some_and(Mount::is_kept) {
+            keeping::let_go();
+        }
         // Before the store is free for another daemon, whose socket this could be otherwise.
         if let Err(error) = socket::remove(store) {
             warn!(%error, "the control socket stays behind");
         }
         let closing = Arc::clone(volume);
-        let shutdown = blocking(move || closing.shutdown()).await;
+        let shutdown = blocking(move || if hands_over { closing.pass_on() } else { closing.shutdown() }).await;
         info!("the volume is shut down");
         let outcome = outcome.and(shutdown);
         if let Err(error) = &outcome {
@@ -375,7 +457,7 @@ impl Running {
             let _ = done.send(told);
         }
         self.say_goodbye().await;
-        outcome
+        outcome.map(|()| if hands_over { Exit::HandedOver } else { Exit::Success })
     }
 
     async fn wait(&mut self, signals: &mut Signals) -> Ending {
@@ -390,10 +472,17 @@ impl Running {
                 ended = session => return Ending::Session(ended),
                 wish = signals.next() => match wish {
                     Wish::End(name) => return Ending::Signal(name),
+                    Wish::HandOver if self.mount.as_ref().is_some_and(Mount::is_kept) => return Ending::HandOver,
+                    Wish::HandOver => return Ending::Signal("SIGUSR2, and nobody keeps the mount"),
                     Wish::Reload if self.is_read_only => info!("SIGHUP: nothing to do, the volume is mounted to be read"),
                     Wish::Reload => self.supervisor.reload().await,
                 },
                 Some(stop) = self.stops.recv() => {
+                    if self.mount.as_ref().is_some_and(|mount| mount.is_given) {
+                        let message = "this daemon may not unmount: its service manager does, with `systemctl stop`";
+                        drop(stop.done.send(Err(Error::new(Kind::NotPermitted, message))));
+                        continue;
+                    }
                     let place = self.mount.as_ref().map(|mount| mount.unmounter.path().to_owned());
                     let freed = match place.filter(|_| !stop.lazy) {
                         None => Ok(()),
@@ -411,6 +500,11 @@ impl Running {
     /// Ends the mount and waits for its thread.
     async fn unmount(&mut self) -> Result<()> {
         let Some(mount) = &mut self.mount else { return Ok(()) };
+        if mount.is_given {
+            // Whoever has mounted it takes it away when this process has ended; until then programs wait.
+            self.close_gate().await;
+            return Ok(());
+        }
         let unmounter = mount.unmounter.clone();
         let stopped = blocking(move || Ok(unmounter.stop(STOP_GRACE))).await?;
         info!(?stopped, "unmounted");
@@ -418,7 +512,17 @@ impl Running {
             return ended_as(session).map(drop);
         }
         warn!("the mount is still held by another program; it is cut off when this process ends");
+        self.close_gate().await;
         Ok(())
+    }
+
+    /// Answers what is under way and no further request.
+    async fn close_gate(&self) {
+        let Some(gate) = self.mount.as_ref().map(|mount| mount.gate.clone()) else { return };
+        let closed = tokio::task::spawn_blocking(move || gate.close(GATE_PATIENCE)).await;
+        if !closed.unwrap_or(false) {
+            warn!("some requests are still under way");
+        }
     }
 
     /// Lets the control socket's last answers go out.
@@ -430,6 +534,12 @@ impl Running {
             Ok(Err(error)) => warn!(%error, "the control socket failed"),
             _ => {}
         }
+    }
+}
+
+impl Mount {
+    fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Acquire)
     }
 }
 

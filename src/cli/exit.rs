@@ -32,6 +32,8 @@ pub enum Exit {
     ReadOnly = 11,
     /// Not all of what was to be erased could be: it is held, or in use.
     NotAll = 12,
+    /// The daemon has left its mount to the next process.
+    HandedOver = 13,
     /// The volume could not be mounted.
     MountFailed = 32,
 }
@@ -51,10 +53,11 @@ pub const TABLE: &str = "Exit codes:
   10  store or daemon of an unknown version
   11  the mount, or the file system of the store, is read-only
   12  not all was erased: some is held, or in use
+  13  the daemon has left its mount to the next process
   32  the volume could not be mounted";
 
 impl Exit {
-    const ALL: [Exit; 14] = [
+    const ALL: [Exit; 15] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -68,6 +71,7 @@ impl Exit {
         Exit::Version,
         Exit::ReadOnly,
         Exit::NotAll,
+        Exit::HandedOver,
         Exit::MountFailed,
     ];
 

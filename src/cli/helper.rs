@@ -14,7 +14,7 @@ const PREFIX: &str = "mount.";
 pub const USAGE: u8 = 1;
 /// Options of `wamedia mount` that mean nothing in a table of file systems: it is a daemon there in any case, with nobody
 /// to ask.
-const NOT_FOR_TABLES: [&str; 4] = ["daemon", "passphrase", "help", "version"];
+const NOT_FOR_TABLES: [&str; 5] = ["daemon", "keep-mount", "passphrase", "help", "version"];
 
 /// Whether the program was called as a helper of mount(8).
 #[must_use]

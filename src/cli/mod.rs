@@ -10,6 +10,7 @@ pub mod environment;
 pub mod exit;
 pub mod helper;
 pub mod holder;
+pub mod keeping;
 pub mod keys;
 pub mod log;
 pub mod node;

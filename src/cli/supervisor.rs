@@ -18,6 +18,13 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Looks at the mount in the time that the watchdog gives: with several, one that comes at a bad moment does no harm.
 const LOOKS: u32 = 4;
 
+/// Tells a service manager to go on although nothing is mounted: it, or what it starts then, mounts.
+pub fn tell_waiting() {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("waits to be mounted")]) {
+        debug!(%error, "the service manager was not told");
+    }
+}
+
 /// Tells a service manager how a daemon is doing.
 pub struct Supervisor {
     state: Arc<State>,

@@ -29,6 +29,16 @@ pub enum Entry {
     Missed(u64),
 }
 
+/// What a record says of those before it: they were durable, from one number to another, when it was written. What a crash of
+/// power takes of the others is no damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The first.
+    pub first: u64,
+    /// The last; below the first when there is none.
+    pub last: u64,
+}
+
 /// A removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
@@ -62,11 +72,11 @@ pub struct Removal {
 
 /// The bytes of a record's content; what is too long of name and path is left out.
 #[must_use]
-pub fn encode(number: u64, entry: &Entry) -> Vec<u8> {
+pub fn encode(number: u64, claim: Claim, entry: &Entry) -> Vec<u8> {
     let mut w = Writer::new();
     let removal = match entry {
         Entry::Missed(count) => {
-            w.u8(MISSED).u64(number).u64(*count);
+            w.u8(MISSED).u64(number).var(claim.first).var(claim.last).u64(*count);
             return w.finish();
         }
         Entry::Removal(removal) => removal,
@@ -77,7 +87,8 @@ pub fn encode(number: u64, entry: &Entry) -> Vec<u8> {
         | flag(removal.digest.is_some(), HAS_DIGEST)
         | flag(removal.successor.is_some(), HAS_SUCCESSOR)
         | flag(removal.id.is_some(), HAS_ID);
-    w.u8(REMOVAL).u64(number).i64(removal.at.secs).u32(removal.at.nanos);
+    w.u8(REMOVAL).u64(number).var(claim.first).var(claim.last);
+    w.i64(removal.at.secs).u32(removal.at.nanos);
     w.u8(removal.way).u8(removal.kind.code()).u8(flags);
     w.u64(removal.ino.0).u64(removal.size).u32(removal.names);
     removal.uid.into_iter().chain(removal.pid).for_each(|number| {
@@ -99,20 +110,21 @@ pub fn encode(number: u64, entry: &Entry) -> Vec<u8> {
     w.finish()
 }
 
-/// Reads the content of a record: its number and what it tells.
+/// Reads the content of a record: its number, what it says of those before it, and what it tells.
 ///
 /// # Errors
 /// [`Malformed`] naming the first field that is wrong.
-pub fn decode(bytes: &[u8]) -> Result<(u64, Entry), Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<(u64, Claim, Entry), Malformed> {
     let mut r = Reader::new(bytes);
     let what = r.u8("what")?;
     let number = r.u64("number")?;
+    let claim = Claim { first: r.var("first durable")?, last: r.var("last durable")? };
     let entry = match what {
         MISSED => Entry::Missed(r.u64("count")?),
         REMOVAL => Entry::Removal(decode_removal(&mut r)?),
         _ => return Err(Malformed("what")),
     };
-    if r.is_empty() { Ok((number, entry)) } else { Err(Malformed("length")) }
+    if r.is_empty() { Ok((number, claim, entry)) } else { Err(Malformed("length")) }
 }
 
 fn decode_removal(r: &mut Reader<'_>) -> Result<Removal, Malformed> {
@@ -164,10 +176,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_is_read_as_it_was_written(number in any::<u64>(), removal in removal(), missed in any::<u64>()) {
+        fn an_entry_is_read_as_it_was_written(number in any::<u64>(), removal in removal(), missed in any::<u64>(), claim in any::<(u64, u64)>()) {
+            let claim = Claim { first: claim.0, last: claim.1 };
             for entry in [Entry::Removal(removal), Entry::Missed(missed)] {
-                let bytes = encode(number, &entry);
-                prop_assert_eq!(decode(&bytes).unwrap(), (number, entry));
+                let bytes = encode(number, claim, &entry);
+                prop_assert_eq!(decode(&bytes).unwrap(), (number, claim, entry));
                 for cut in 0..bytes.len() {
                     prop_assert!(decode(&bytes[..cut]).is_err());
                 }
@@ -200,7 +213,7 @@ mod tests {
             name: vec![b'n'; 1000],
             path,
         };
-        let (_, entry) = decode(&encode(1, &Entry::Removal(removal))).unwrap();
+        let (_, _, entry) = decode(&encode(1, Claim { first: 1, last: 0 }, &Entry::Removal(removal))).unwrap();
         let Entry::Removal(read) = entry else { panic!("another entry") };
         assert_eq!((read.path.len(), read.name.len()), (MAX_PATH_LEN, MAX_NAME_LEN));
         assert!(read.path.ends_with(b"/photo.jpg"));

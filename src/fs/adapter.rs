@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry, Request};
@@ -12,13 +12,15 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::Ino;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::volume::origin::{self, Actor, Origin, Way};
-use crate::volume::{Attr, FileKind, Meter, OpenFile, Operation, SetAttr, Volume};
+use crate::volume::{Attr, FileKind, Meter, OpenFile, OpenMode, Operation, SetAttr, Volume};
 
+use super::agreement::Agreement;
 use super::chunks::ChunkGiver;
 use super::convert::file_attr;
 use super::errno::errno;
-use super::expired;
-use super::handles::{Handle, Handles};
+use super::expired::{self, ExpiredListing};
+use super::handles::{FileGuard, Handle, Handles, ToldKind};
+use super::inherited::Inherited;
 use super::pulse::{Pulse, Served};
 use super::reach::Caller;
 use super::references::References;
@@ -56,13 +58,14 @@ pub(super) struct WamediaFs {
     pub(super) references: Arc<References>,
     pub(super) expired_listed: bool,
     pub(super) chunks: Arc<ChunkGiver>,
+    pub(super) agreement: Arc<OnceLock<Agreement>>,
+    inherited: Arc<Inherited>,
     pulse: Arc<Pulse>,
     poison_told: AtomicBool,
 }
 
 /// A request that is being answered: counted, and timed, until it is dropped.
 pub(super) struct Answering<'a> {
-    _served: Served<'a>,
     meter: &'a Meter,
     operation: Operation,
     watch: Stopwatch,
@@ -75,21 +78,35 @@ impl Drop for Answering<'_> {
 }
 
 impl WamediaFs {
-    pub(super) fn new(volume: Arc<Volume>, expired_listed: bool, pulse: Arc<Pulse>) -> WamediaFs {
+    /// Serves a volume; where it takes a mount over, with what the process before has left.
+    pub(super) fn new(
+        volume: Arc<Volume>,
+        expired_listed: bool,
+        pulse: Arc<Pulse>,
+        inherited: Arc<Inherited>,
+    ) -> WamediaFs {
         WamediaFs {
+            handles: Handles::new(inherited.note()),
+            references: Arc::new(References::new(inherited.is_taken_over())),
             volume,
-            handles: Handles::new(),
-            references: Arc::new(References::new()),
             expired_listed,
             chunks: Arc::default(),
+            agreement: Arc::default(),
+            inherited,
             pulse,
             poison_told: AtomicBool::new(false),
         }
     }
 
-    /// Counts and times a request from now until the guard is dropped.
+    /// A request begins; it ends, answered, when what this gives is dropped. Does not return when another process is to
+    /// serve it.
+    pub(super) fn enter(&self) -> Served<'_> {
+        self.pulse.request()
+    }
+
+    /// Counts and times a request, or one part of it, from now until the guard is dropped.
     pub(super) fn answering(&self, operation: Operation) -> Answering<'_> {
-        Answering { _served: self.pulse.request(), meter: self.volume.meter(), operation, watch: Stopwatch::start() }
+        Answering { meter: self.volume.meter(), operation, watch: Stopwatch::start() }
     }
 
     /// Asks the volume once, for a request that needs no more.
@@ -139,6 +156,17 @@ impl WamediaFs {
         })
     }
 
+    /// Asks the volume about an inode that the kernel knows. Where it is gone the kernel remembers a name of it: it looks
+    /// again, and makes a file anew where that is what a program has asked for.
+    pub(super) fn ask_inode<T>(
+        &self,
+        operation: Operation,
+        ino: Ino,
+        ask: impl FnOnce(&Volume) -> Result<T>,
+    ) -> Answer<T> {
+        self.ask(operation, ino, ask).map_err(|errno| if errno.code() == libc::ENOENT { Errno::ESTALE } else { errno })
+    }
+
     fn refusal(&self, operation: Operation, ino: Ino, error: &Error) -> Errno {
         let what = operation.as_str();
         if matches!(error.kind(), Kind::Io | Kind::Damaged | Kind::Poisoned) {
@@ -155,6 +183,69 @@ impl WamediaFs {
         errno(error.kind())
     }
 
+    /// What a number stands for that the kernel has for an open inode.
+    pub(super) fn handle(&self, ino: INodeNo, number: FileHandle) -> Answer<Arc<Handle>> {
+        self.handle_at(ino, number, 0)
+    }
+
+    /// The same for a listing that is at `offset`.
+    pub(super) fn handle_at(&self, ino: INodeNo, number: FileHandle, offset: u64) -> Answer<Arc<Handle>> {
+        match self.handles.get(number) {
+            Some(handle) => Ok(handle),
+            None => self.inherit(ino, number, offset),
+        }
+    }
+
+    /// Opens what an earlier process had open, the first time it is asked for.
+    fn inherit(&self, ino: INodeNo, number: FileHandle, offset: u64) -> Answer<Arc<Handle>> {
+        let told = self.handles.inherited(number).ok_or(Errno::EBADF)?;
+        let real = expired::real(ino);
+        let handle = match told.kind {
+            ToldKind::Directory => Handle::Directory(real),
+            ToldKind::Expired => Handle::Expired(ExpiredListing::begun_again(offset)),
+            ToldKind::File { read, write, append } => {
+                if self.inherited.is_lost(real, told.epoch) {
+                    return Err(Errno::EIO);
+                }
+                let mode = OpenMode { read, write, append, truncate: false };
+                let opened = self.ask(Operation::Open, real, |volume| volume.open_file(real, mode));
+                // It was open, so it was there: what is gone now was lost.
+                let file = opened.map_err(|errno| if errno.code() == libc::ENOENT { Errno::EIO } else { errno })?;
+                Handle::File(FileGuard::new(self.volume.clone(), file))
+            }
+        };
+        self.handles.adopt(number, handle).ok_or(Errno::EBADF)
+    }
+
+    /// Opens the files again that an earlier process had open for writing, so that they count as such.
+    pub(super) fn reopen(&self, writers: &[(u64, Ino)]) {
+        for (number, ino) in writers {
+            if let Err(errno) = self.inherit(INodeNo(ino.0), FileHandle(*number), 0) {
+                tracing::warn!(%ino, ?errno, "a file that was open for writing is lost to who has it open");
+            }
+        }
+    }
+
+    /// Whether what the kernel remembers of an inode may be what was lost.
+    pub(super) fn was_lost(&self, ino: Ino) -> bool {
+        self.inherited.was_lost(ino)
+    }
+
+    /// Refuses to say that a file is safe when something of it was lost and nobody was told: whoever syncs it may be the one
+    /// who has written that.
+    pub(super) fn expect_safe(&self, ino: Ino) -> Answer<()> {
+        if self.inherited.is_safe(ino) { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    /// The kernel has forgotten an inode.
+    pub(super) fn forgotten(&self, ino: Ino) {
+        self.inherited.forgotten(ino);
+        let _ = self.ask(Operation::Forget, ino, |volume| {
+            volume.forget(ino);
+            Ok(())
+        });
+    }
+
     /// Asks the volume about an open file. The handle is let go before this returns, so before any reply.
     pub(super) fn ask_file<T>(
         &self,
@@ -163,7 +254,7 @@ impl WamediaFs {
         number: FileHandle,
         ask: impl FnOnce(&Volume, &OpenFile) -> Result<T>,
     ) -> Answer<T> {
-        let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
+        let handle = self.handle(ino, number)?;
         let Handle::File(guard) = &*handle else { return Err(Errno::EBADF) };
         let file = guard.file().ok_or(Errno::EBADF)?;
         self.ask(operation, Ino(ino.0), |volume| ask(volume, file))

@@ -81,6 +81,18 @@ struct Places {
 }
 
 impl ExpiredListing {
+    /// A listing that an earlier process has given entries out of, up to `offset`: it begins again there. Entries may come
+    /// twice, and none is left out.
+    pub(super) fn begun_again(offset: u64) -> ExpiredListing {
+        match offset.checked_sub(DOTS + 1) {
+            Some(dropped) => {
+                let places = Places { dropped, cursors: VecDeque::from([vec![]]) };
+                ExpiredListing { places: Mutex::new(places) }
+            }
+            None => ExpiredListing::default(),
+        }
+    }
+
     /// The entries after `offset`, each with the offset to go on from.
     ///
     /// # Errors
@@ -142,6 +154,16 @@ mod tests {
         places.set(DOTS + 4, &[99]);
         assert_eq!(places.cursor(DOTS + 4).unwrap(), [99], "entries that went are replaced by what follows");
         assert_eq!(places.cursor(DOTS + 10).unwrap(), [9]);
+    }
+
+    #[test]
+    fn a_listing_begun_again_goes_on_from_the_start_at_any_offset() {
+        for offset in [0, DOTS, DOTS + 1, DOTS + 4] {
+            let listing = ExpiredListing::begun_again(offset);
+            assert!(listing.places.lock().cursor(offset.max(DOTS)).unwrap().is_empty());
+            listing.places.lock().set(offset.max(DOTS) + 1, b"entry");
+            assert_eq!(listing.places.lock().cursor(offset.max(DOTS) + 1).unwrap(), b"entry");
+        }
     }
 
     #[test]

@@ -37,13 +37,16 @@ struct Entry<'a> {
     ttl: Duration,
 }
 
+/// Where a listing goes on: the directory, its handle, and the offset.
+pub(super) type Place = (INodeNo, FileHandle, u64);
+
 /// Takes one entry; whether the reply was too full for it.
 type Add<'a> = &'a mut dyn FnMut(&Entry<'_>) -> bool;
 
 impl WamediaFs {
     /// Answers `readdir`.
-    pub(super) fn list(&self, caller: &Caller, number: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let answer = self.fill(caller, (number, offset), false, &mut |entry| {
+    pub(super) fn list(&self, caller: &Caller, place: Place, mut reply: ReplyDirectory) {
+        let answer = self.fill(caller, place, false, &mut |entry| {
             reply.add(INodeNo(entry.ino.0), entry.offset, entry.file_type, OsStr::from_bytes(entry.name))
         });
         match answer {
@@ -53,15 +56,9 @@ impl WamediaFs {
     }
 
     /// Answers `readdirplus`, in which each entry is a look-up too and so counts.
-    pub(super) fn list_with_attrs(
-        &self,
-        caller: &Caller,
-        number: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectoryPlus,
-    ) {
+    pub(super) fn list_with_attrs(&self, caller: &Caller, place: Place, mut reply: ReplyDirectoryPlus) {
         let telling = self.references.telling();
-        let answer = self.fill(caller, (number, offset), true, &mut |entry| {
+        let answer = self.fill(caller, place, true, &mut |entry| {
             let attr = entry.attr.unwrap_or_else(|| dot_attr(entry.ino));
             let name = OsStr::from_bytes(entry.name);
             let full = reply.add(INodeNo(entry.ino.0), entry.offset, name, &entry.ttl, &attr, GENERATION);
@@ -78,9 +75,10 @@ impl WamediaFs {
     }
 
     /// Adds what follows `offset`. A failure after the first entry ends the page; it comes back with the next one.
-    fn fill(&self, caller: &Caller, (number, offset): (FileHandle, u64), with_attrs: bool, add: Add<'_>) -> Answer<()> {
+    fn fill(&self, caller: &Caller, place: Place, with_attrs: bool, add: Add<'_>) -> Answer<()> {
         let _answering = self.answering(Operation::Readdir);
-        let handle = self.handles.get(number).ok_or(Errno::EBADF)?;
+        let (number, handle, offset) = place;
+        let handle = self.handle_at(number, handle, offset)?;
         let mut added = false;
         let answer = {
             let mut add_and_note = |entry: &Entry<'_>| {

@@ -18,31 +18,39 @@
 //! the kernel what changed by other ways, which is what allows its caches to be trusted for long.
 
 mod adapter;
+mod agreement;
 mod chunks;
 mod convert;
 mod errno;
 mod expired;
 mod fusermount;
 mod handles;
+mod inherited;
 mod listing;
 mod mount;
 mod mountinfo;
 mod mountpoint;
+mod note;
 mod operations;
 mod options;
 mod pulse;
 mod reach;
 mod references;
 mod session;
+mod split;
 mod syscalls;
+mod takeover;
 mod unmount;
 mod watcher;
 
 pub use errno::errno;
-pub use mount::{Mounted, mount};
+pub use mount::{Keeper, Mounted, await_mount, mount};
 pub use mountinfo::{Device, FS_TYPE, MountEntry, find_mounts};
 pub use mountpoint::clear_dead;
+pub use note::Note;
 pub use options::{Access, DEFAULT_SOURCE, DEFAULT_THREADS, MAX_THREADS, MountOptions};
-pub use pulse::Observer;
+pub use pulse::{Gate, Observer};
 pub use session::{Ended, run, serve};
+pub use split::{leave_mount_namespace, mount_for, open_for_another, sync_mount, take_away};
+pub use takeover::Outlived;
 pub use unmount::{Stopped, Unmounter, unmount};

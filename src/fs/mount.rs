@@ -5,15 +5,19 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
 use super::mountinfo::{self, Device, FS_TYPE};
+use super::note::Note;
 use super::options::MountOptions;
-use super::pulse::{Observer, Pulse};
+use super::pulse::{Gate, Observer, Pulse};
+use super::takeover::Taken;
 use super::unmount::Unmounter;
 use super::{fusermount, mountpoint, syscalls};
 
@@ -29,9 +33,61 @@ pub struct Mounted {
     fd: Option<OwnedFd>,
     unmounter: Unmounter,
     pulse: Arc<Pulse>,
+    keeping: Option<Keeping>,
+    taken: Option<Taken>,
+}
+
+/// Given the connection to the kernel and the note beside it, for whoever keeps them when this process ends.
+pub type Keeper = Box<dyn FnOnce(BorrowedFd<'_>, BorrowedFd<'_>) + Send>;
+
+/// How a mount is to outlive this process.
+pub(super) struct Keeping {
+    pub note: Arc<Note>,
+    pub asked: PathBuf,
+    pub is_given: bool,
+    pub keeper: Keeper,
+}
+
+impl std::fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeping").finish_non_exhaustive()
+    }
 }
 
 impl Mounted {
+    /// A mount that an earlier process has made and served.
+    pub(super) fn taken_over(
+        connection: OwnedFd,
+        place: PathBuf,
+        device: Device,
+        threads: usize,
+        taken: Taken,
+    ) -> Mounted {
+        let (unmounter, pulse) = (Unmounter::new(place, device), Pulse::new(device, threads));
+        Mounted { fd: Some(connection), unmounter, pulse, keeping: None, taken: Some(taken) }
+    }
+
+    /// Has the mount outlive this process, where the kernel can hand its requests to the next one: as soon as that is
+    /// agreed upon, `keeper` is given what is to be kept. Otherwise the log tells that it does not. `asked` is where the mount
+    /// was asked to be, and `is_given` whether somebody else has made it.
+    pub fn keep(&mut self, note: Arc<Note>, asked: PathBuf, is_given: bool, keeper: Keeper) {
+        self.keeping = Some(Keeping { note, asked, is_given, keeper });
+    }
+
+    /// Ends the service of this mount by this process.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate::new(&self.pulse)
+    }
+
+    pub(super) fn take_keeping(&mut self) -> Option<Keeping> {
+        self.keeping.take()
+    }
+
+    pub(super) fn take_taken(&mut self) -> Option<Taken> {
+        self.taken.take()
+    }
+
     /// A handle that ends this mount, for a signal thread.
     #[must_use]
     pub fn unmounter(&self) -> Unmounter {
@@ -66,7 +122,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.fd.is_none() {
+        // What has outlived one process outlives this one too, if it has not begun to serve it.
+        if self.fd.is_none() || self.taken.is_some() {
             return;
         }
         if let Err(error) = self.unmounter.leave_tree() {
@@ -97,19 +154,49 @@ pub fn mount(path: &Path, options: &MountOptions) -> Result<Mounted> {
         }
     };
     let pulse = Pulse::new(device, options.threads);
-    Ok(Mounted { fd: Some(fd), unmounter: Unmounter::new(place, device), pulse })
+    let unmounter = Unmounter::new(place, device);
+    Ok(Mounted { fd: Some(fd), unmounter, pulse, keeping: None, taken: None })
 }
+
+/// A mount that somebody else makes with `device`, a descriptor of the FUSE device: waits for it, at most for `patience`.
+/// Nothing is asked of the mount.
+///
+/// # Errors
+/// [`Kind::Io`] when it does not come, or is not where it should be; whoever made it takes it away.
+pub fn await_mount(device: OwnedFd, path: &Path, options: &MountOptions, patience: Duration) -> Result<Mounted> {
+    let place = mountpoint::beside(path)?;
+    let mut left = patience;
+    while !syscalls::is_connected(device.as_fd()).map_err(|e| Error::io("the FUSE device", e))? {
+        let Some(rest) = left.checked_sub(PAUSE) else {
+            let message = format!("nobody has mounted on {} what this process is to serve", place.display());
+            return Err(Error::new(Kind::Io, message));
+        };
+        left = rest;
+        thread::sleep(PAUSE);
+    }
+    let number = device_at(&place)?;
+    let pulse = Pulse::new(number, options.threads);
+    let unmounter = Unmounter::new(place, number);
+    Ok(Mounted { fd: Some(device), unmounter, pulse, keeping: None, taken: None })
+}
+
+/// How long between two looks whether somebody has mounted.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the FUSE device and calls mount(2); [`Kind::AccessDenied`] when only `fusermount3` can help.
 fn mount_directly(place: &Path, options: &MountOptions) -> Result<OwnedFd> {
-    let owner = syscalls::effective_ids();
-    if owner.0 != 0 {
+    if syscalls::effective_ids().0 != 0 {
         return Err(Kind::AccessDenied.into());
     }
     let fd = OwnedFd::from(open_device().map_err(no_device)?);
-    let words = options.kernel_words(fd.as_raw_fd(), owner);
+    mount_with(&fd, place, options).map(|()| fd)
+}
+
+/// Calls mount(2) with an open FUSE device; [`Kind::AccessDenied`] when that is not permitted.
+pub(super) fn mount_with(fd: &OwnedFd, place: &Path, options: &MountOptions) -> Result<()> {
+    let words = options.kernel_words(fd.as_raw_fd(), syscalls::effective_ids());
     match syscalls::mount(&options.source, place, c"fuse.wamedia", options.flags, &words) {
-        Ok(()) => Ok(fd),
+        Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(Kind::AccessDenied.into()),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Err(no_device(error)),
         Err(error) => Err(Error::io(format_args!("mounting on {}", place.display()), error)),
@@ -117,7 +204,7 @@ fn mount_directly(place: &Path, options: &MountOptions) -> Result<OwnedFd> {
 }
 
 /// Opens `/dev/fuse` for reading and writing, close-on-exec.
-fn open_device() -> io::Result<File> {
+pub(super) fn open_device() -> io::Result<File> {
     fs::OpenOptions::new().read(true).write(true).open(FUSE_DEVICE)
 }
 
@@ -126,7 +213,7 @@ pub(super) fn can_clone_device() -> bool {
     open_device().is_ok()
 }
 
-fn no_device(error: io::Error) -> Error {
+pub(super) fn no_device(error: io::Error) -> Error {
     let message = match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
             format!("this kernel has no FUSE, or {FUSE_DEVICE} is not passed into this container (try `modprobe fuse`)")
@@ -138,7 +225,7 @@ fn no_device(error: io::Error) -> Error {
 }
 
 /// The number of the mount just made. Read from the mount table: a `stat` would wait for an answer from ourselves.
-fn device_at(place: &Path) -> Result<Device> {
+pub(super) fn device_at(place: &Path) -> Result<Device> {
     let table = mountinfo::read_table()?;
     mountinfo::top_at(&table, place)
         .filter(|mount| mount.fs_type == FS_TYPE)

@@ -81,6 +81,14 @@ fn answer_for(path: &Path) -> Result<io::Result<()>> {
     Ok(found)
 }
 
+/// Waits for an answer of what is mounted at a path, ten seconds at most.
+///
+/// # Errors
+/// [`Kind::Busy`] when there is none; [`Kind::Io`].
+pub(super) fn expect_answer(path: &Path) -> Result<()> {
+    answer_for(path)?.map_err(|e| Error::io(path.display(), e))
+}
+
 fn tell_cleared(mount: &MountEntry) {
     tracing::warn!(
         mount_point = %mount.path.display(), fs_type = %mount.fs_type,
@@ -97,7 +105,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
 }
 
 /// The path with only its parent resolved, for C libraries that ask the last part too.
-fn beside(path: &Path) -> Result<PathBuf> {
+pub(super) fn beside(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).map_err(|e| unusable(path, e))?;
     match (absolute.parent(), absolute.file_name()) {
         (Some(parent), Some(name)) => Ok(fs::canonicalize(parent).map_err(|e| unusable(path, e))?.join(name)),

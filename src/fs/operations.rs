@@ -11,40 +11,26 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::error::{Error, Kind};
 use crate::ids::Ino;
 use crate::volume::origin::Way;
-use crate::volume::{NewNode, OpenMode, Operation, SetAttr, Volume};
+use crate::volume::{NewNode, OpenMode, Operation, RenameMode, SetAttr, Volume};
 
 use super::adapter::{
-    Answer, GENERATION, MAX_REQUEST, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done,
+    Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done,
 };
+use super::agreement::Agreement;
 use super::convert::{allocation, file_attr, node_kind, open_mode, rename_mode, seek_target, time_or_now, xattr_mode};
 use super::expired::{self, ExpiredListing};
 use super::handles::{FileGuard, Handle};
 use super::reach::Caller;
-
-/// What the kernel may do for us or leave to us. Write-back caching is not among it: with it a `write` would succeed
-/// before the quota has been asked.
-const CAPABILITIES: &[InitFlags] = &[
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-];
-
-/// Background requests, read-ahead above all, that the kernel may have under way.
-const MAX_BACKGROUND: u16 = 64;
+use super::takeover::is_resent;
 
 /// Most bytes that one request copies within the volume; callers go on where it ended.
 const MAX_COPY: u64 = 64 << 20;
@@ -79,21 +65,13 @@ fn new_node(req: &Request, mode: u32) -> NewNode {
 
 impl Filesystem for WamediaFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for &capability in CAPABILITIES {
-            if config.add_capabilities(capability).is_err() {
-                tracing::debug!(?capability, "this kernel lacks a capability; the mount works without it");
-            }
-        }
-        // Each of these gives back the nearest value that works when the one asked for does not.
-        let _ = config.set_max_write(MAX_REQUEST);
-        if let Err(nearest) = config.set_max_readahead(u32::MAX) {
-            let _ = config.set_max_readahead(nearest);
-        }
-        let _ = config.set_max_background(MAX_BACKGROUND);
+        let agreement = Agreement::reach(config);
+        let _once = self.agreement.set(agreement);
         Ok(())
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         if dir == expired::INO {
             return self.expired_entry(&Caller::of(req), name, reply);
@@ -108,24 +86,21 @@ impl Filesystem for WamediaFs {
     }
 
     fn forget(&self, _: &Request, number: INodeNo, nlookup: u64) {
-        self.references.give_back(ino(number), nlookup, |ino| {
-            let _ = self.ask(Operation::Forget, ino, |volume| {
-                volume.forget(ino);
-                Ok(())
-            });
-        });
+        let _entered = self.enter();
+        self.references.give_back(ino(number), nlookup, |ino| self.forgotten(ino));
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let _entered = self.enter();
         let is_alias = expired::is_alias(number);
         let number = ino(number);
         let answer = if number == expired::INO {
-            self.ask(Operation::Getattr, number, expired::attributes).map(|attr| (TTL_NONE, attr))
+            self.ask_inode(Operation::Getattr, number, expired::attributes).map(|attr| (TTL_NONE, attr))
         } else if is_alias {
-            let attr = self.ask(Operation::Getattr, number, |volume| volume.getattr(number));
+            let attr = self.ask_inode(Operation::Getattr, number, |volume| volume.getattr(number));
             attr.map(|attr| (TTL_NONE, expired::entry_attributes(&attr)))
         } else {
-            self.ask(Operation::Getattr, number, |volume| volume.getattr(number))
+            self.ask_inode(Operation::Getattr, number, |volume| volume.getattr(number))
                 .map(|attr| (attr_ttl(&attr), file_attr(&attr)))
         };
         match answer {
@@ -152,6 +127,7 @@ impl Filesystem for WamediaFs {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _entered = self.enter();
         if let Err(errno) = may_change(number) {
             return reply.error(errno);
         }
@@ -168,14 +144,15 @@ impl Filesystem for WamediaFs {
             // root has it, nearly nobody else does. Changing the owner clears the bits for everybody.
             drop_privileges: (size.is_some() && req.uid() != 0) || uid.is_some() || gid.is_some(),
         };
-        match self.ask(Operation::Setattr, number, |volume| volume.setattr(number, &change)) {
+        match self.ask_inode(Operation::Setattr, number, |volume| volume.setattr(number, &change)) {
             Ok(attr) => reply.attr(&attr_ttl(&attr), &file_attr(&attr)),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
-        match self.ask(Operation::Readlink, ino(number), |volume| volume.readlink(ino(number))) {
+        let _entered = self.enter();
+        match self.ask_inode(Operation::Readlink, ino(number), |volume| volume.readlink(ino(number))) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
@@ -191,6 +168,7 @@ impl Filesystem for WamediaFs {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
@@ -200,6 +178,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
@@ -208,6 +187,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let _entered = self.enter();
         let (dir, name, target) = (ino(parent), name.as_bytes(), target.as_os_str().as_bytes());
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
@@ -218,6 +198,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn link(&self, _: &Request, number: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         if let Err(errno) = may_add(dir, name).and_then(|()| may_change(number)) {
             return reply.error(errno);
@@ -226,6 +207,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         let answer = if dir == expired::INO {
             self.ask_for(req, Way::Expired, Operation::Unlink, dir, |volume| {
@@ -240,6 +222,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         let remove = || self.ask_for(req, Way::Mount, Operation::Rmdir, dir, |volume| volume.rmdir(dir, name));
         reply_done(reply, may_take(dir, name).and_then(|()| remove()));
@@ -255,8 +238,13 @@ impl Filesystem for WamediaFs {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _entered = self.enter();
         let (from, name, to, new_name) = (ino(parent), name.as_bytes(), ino(new_parent), new_name.as_bytes());
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
+        if mode == RenameMode::Exchange && is_resent(req) {
+            // An earlier process may have done it, and a second time would undo it.
+            return reply.error(Errno::EIO);
+        }
         let allowed = may_take(from, name).and_then(|()| may_take(to, new_name));
         let rename = |volume: &Volume| volume.rename(from, name, to, new_name, mode);
         reply_done(reply, allowed.and_then(|()| self.ask_for(req, Way::Mount, Operation::Rename, from, rename)));
@@ -272,6 +260,7 @@ impl Filesystem for WamediaFs {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _entered = self.enter();
         let (dir, name) = (ino(parent), name.as_bytes());
         if let Err(errno) = may_add(dir, name) {
             return reply.error(errno);
@@ -293,6 +282,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _entered = self.enter();
         let mode = open_mode(flags);
         let mut open_flags = open_flags(mode);
         let is_alias = expired::is_alias(number);
@@ -304,7 +294,10 @@ impl Filesystem for WamediaFs {
             open_flags.remove(FopenFlags::FOPEN_KEEP_CACHE);
         }
         let number = ino(number);
-        let answer = self.ask(Operation::Open, number, |volume| {
+        if self.was_lost(number) {
+            open_flags.remove(FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        let answer = self.ask_inode(Operation::Open, number, |volume| {
             if is_alias {
                 Caller::of(req).expect_reach(volume, number)?;
             }
@@ -332,6 +325,7 @@ impl Filesystem for WamediaFs {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _entered = self.enter();
         self.read_file(number, handle, offset, size, |answer| match answer {
             Ok(bytes) => reply.data(bytes),
             Err(errno) => reply.error(errno),
@@ -350,6 +344,7 @@ impl Filesystem for WamediaFs {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _entered = self.enter();
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let answer = self.ask_file(Operation::Write, number, handle, |volume, file| {
             volume.write(file, offset, bytes, drop_privileges)
@@ -378,6 +373,7 @@ impl Filesystem for WamediaFs {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let _entered = self.enter();
         let guard = self.handles.remove(handle);
         let answer = self.ask(Operation::Release, ino(number), |_| {
             drop(guard);
@@ -387,7 +383,9 @@ impl Filesystem for WamediaFs {
     }
 
     fn fsync(&self, _: &Request, number: INodeNo, handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        reply_done(reply, self.ask_file(Operation::Fsync, number, handle, |volume, file| volume.fsync(file, datasync)));
+        let _entered = self.enter();
+        let synced = self.ask_file(Operation::Fsync, number, handle, |volume, file| volume.fsync(file, datasync));
+        reply_done(reply, synced.and_then(|()| self.expect_safe(ino(number))));
     }
 
     fn fallocate(
@@ -400,6 +398,7 @@ impl Filesystem for WamediaFs {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _entered = self.enter();
         let Some(what) = allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
         let answer = self
             .ask_file(Operation::Fallocate, number, handle, |volume, file| volume.allocate(file, offset, length, what));
@@ -407,6 +406,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn lseek(&self, _: &Request, number: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let _entered = self.enter();
         let Some(what) = seek_target(whence) else { return reply.error(Errno::EINVAL) };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
         let answer = self.ask_file(Operation::Lseek, number, handle, |volume, file| volume.seek(file, offset, what));
@@ -419,7 +419,7 @@ impl Filesystem for WamediaFs {
     fn copy_file_range(
         &self,
         _: &Request,
-        _: INodeNo,
+        source: INodeNo,
         from: FileHandle,
         from_offset: u64,
         number: INodeNo,
@@ -429,8 +429,9 @@ impl Filesystem for WamediaFs {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _entered = self.enter();
         let length = length.min(MAX_COPY);
-        let answer = self.handles.get(from).ok_or(Errno::EBADF).and_then(|source| {
+        let answer = self.handle(source, from).and_then(|source| {
             let Handle::File(guard) = &*source else { return Err(Errno::EBADF) };
             let source = guard.file().ok_or(Errno::EBADF)?;
             self.ask_file(Operation::CopyFileRange, number, to, |volume, target| {
@@ -444,6 +445,7 @@ impl Filesystem for WamediaFs {
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _entered = self.enter();
         let handle = match ino(number) {
             expired::INO => Handle::Expired(ExpiredListing::default()),
             dir => Handle::Directory(dir),
@@ -451,30 +453,35 @@ impl Filesystem for WamediaFs {
         reply.opened(self.handles.insert(handle), FopenFlags::empty());
     }
 
-    fn readdir(&self, req: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
-        self.list(&Caller::of(req), handle, offset, reply);
+    fn readdir(&self, req: &Request, number: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let _entered = self.enter();
+        self.list(&Caller::of(req), (number, handle, offset), reply);
     }
 
-    fn readdirplus(&self, req: &Request, _: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        self.list_with_attrs(&Caller::of(req), handle, offset, reply);
+    fn readdirplus(&self, req: &Request, number: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        let _entered = self.enter();
+        self.list_with_attrs(&Caller::of(req), (number, handle, offset), reply);
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        let _entered = self.enter();
         self.handles.remove(handle);
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        let answer = match self.handles.get(handle).as_deref() {
-            Some(&Handle::Directory(dir)) => self.ask(Operation::Fsyncdir, dir, |volume| volume.fsync_dir(dir)),
+    fn fsyncdir(&self, _: &Request, number: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        let _entered = self.enter();
+        let answer = self.handle(number, handle).and_then(|handle| match *handle {
+            Handle::Directory(dir) => self.ask(Operation::Fsyncdir, dir, |volume| volume.fsync_dir(dir)),
             // Removing expired media is durable or not like any other removal; this directory has nothing of its own.
-            Some(Handle::Expired(_)) => Ok(()),
-            Some(Handle::File(_)) | None => Err(Errno::EBADF),
-        };
+            Handle::Expired(_) => Ok(()),
+            Handle::File(_) => Err(Errno::EBADF),
+        });
         reply_done(reply, answer);
     }
 
     fn statfs(&self, _: &Request, number: INodeNo, reply: ReplyStatfs) {
+        let _entered = self.enter();
         match self.ask(Operation::Statfs, ino(number), Volume::statfs) {
             Ok(s) => {
                 reply.statfs(
@@ -502,31 +509,37 @@ impl Filesystem for WamediaFs {
         _: u32,
         reply: ReplyEmpty,
     ) {
+        let _entered = self.enter();
         if let Err(errno) = may_change(number) {
             return reply.error(errno);
         }
         let number = ino(number);
         let Some(mode) = xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
         let name = name.as_bytes();
-        reply_done(reply, self.ask(Operation::Setxattr, number, |volume| volume.set_xattr(number, name, value, mode)));
+        reply_done(
+            reply,
+            self.ask_inode(Operation::Setxattr, number, |volume| volume.set_xattr(number, name, value, mode)),
+        );
     }
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _entered = self.enter();
         let number = ino(number);
         let answer = if number == expired::INO {
             Err(Errno::NO_XATTR)
         } else {
-            self.ask(Operation::Getxattr, number, |volume| volume.get_xattr(number, name.as_bytes()))
+            self.ask_inode(Operation::Getxattr, number, |volume| volume.get_xattr(number, name.as_bytes()))
         };
         reply_sized(reply, size, answer);
     }
 
     fn listxattr(&self, _: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let _entered = self.enter();
         let number = ino(number);
         let answer = if number == expired::INO {
             Ok(vec![])
         } else {
-            self.ask(Operation::Listxattr, number, |volume| {
+            self.ask_inode(Operation::Listxattr, number, |volume| {
                 let mut list = vec![];
                 for name in volume.list_xattr(number)? {
                     list.extend_from_slice(&name);
@@ -539,13 +552,14 @@ impl Filesystem for WamediaFs {
     }
 
     fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _entered = self.enter();
         if let Err(errno) = may_change(number) {
             return reply.error(errno);
         }
         let number = ino(number);
         reply_done(
             reply,
-            self.ask(Operation::Removexattr, number, |volume| volume.remove_xattr(number, name.as_bytes())),
+            self.ask_inode(Operation::Removexattr, number, |volume| volume.remove_xattr(number, name.as_bytes())),
         );
     }
 

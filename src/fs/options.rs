@@ -166,6 +166,11 @@ impl MountOptions {
         words
     }
 
+    /// What the kernel keeps of them for as long as the mount is there.
+    pub(super) fn agreed_words(&self) -> String {
+        format!("{:x},{}", self.flags, self.kernel_words(0, (0, 0)))
+    }
+
     /// The same for `fusermount3 -o`, which adds descriptor and owner by itself.
     pub(super) fn fusermount_words(&self) -> String {
         let source = self.source.replace('\\', "\\\\").replace(',', "\\,");

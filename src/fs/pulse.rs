@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread;
 
 use super::mountinfo::Device;
 use super::unmount::open_control;
@@ -17,7 +19,12 @@ pub(super) struct Pulse {
     /// How many requests the kernel waits for. Opened for this mount, it never tells of another that gets its number.
     waiting: Option<File>,
     threads: u64,
+    /// Whether no further request is to be served by this process.
+    is_closed: AtomicBool,
 }
+
+/// How long between two looks at requests that are under way.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Pulse {
     /// For a mount that `threads` threads serve.
@@ -26,13 +33,39 @@ impl Pulse {
             .inspect_err(|error| tracing::debug!(%error, "requests that nobody has taken up cannot be seen"))
             .ok();
         let threads = u64::try_from(threads).unwrap_or(u64::MAX).max(1);
-        Arc::new(Pulse { begun: AtomicU64::new(0), ended: AtomicU64::new(0), waiting, threads })
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Pulse { begun, ended, waiting, threads, is_closed: AtomicBool::new(false) })
     }
 
-    /// Counts a request, from now until the guard is dropped.
+    /// Counts a request, from now until the guard is dropped, which is after its answer. Does not return once no further
+    /// request is to be served: the next process gets it.
     pub(super) fn request(&self) -> Served<'_> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        Served(self)
+        // In one order with the looks of `close`: either that sees this request, or this sees that.
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let served = Served(self);
+        if self.is_closed.load(Ordering::SeqCst) {
+            drop(served);
+            loop {
+                thread::park();
+            }
+        }
+        served
+    }
+
+    /// Has no further request served, and waits until those under way are answered, for `patience` at most; whether they
+    /// are.
+    fn close(&self, patience: Duration) -> bool {
+        self.is_closed.store(true, Ordering::SeqCst);
+        let mut left = patience;
+        loop {
+            let ended = self.ended.load(Ordering::SeqCst);
+            if self.begun.load(Ordering::SeqCst) == ended {
+                return true;
+            }
+            let Some(rest) = left.checked_sub(PAUSE) else { return false };
+            left = rest;
+            thread::sleep(PAUSE);
+        }
     }
 
     /// How many requests the kernel has no answer to. None when that cannot be learned, or the mount is gone.
@@ -48,7 +81,24 @@ pub(super) struct Served<'a>(&'a Pulse);
 
 impl Drop for Served<'_> {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Ends the service of a mount by this process, and leaves the mount.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Pulse>);
+
+impl Gate {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Gate {
+        Gate(Arc::clone(pulse))
+    }
+
+    /// Answers what is under way and nothing that comes after, which waits for the next process. Blocks for `patience` at
+    /// most; false when something is under way still, which the next process is asked for once more.
+    #[must_use]
+    pub fn close(&self, patience: Duration) -> bool {
+        self.0.close(patience)
     }
 }
 
@@ -85,7 +135,8 @@ mod tests {
     fn pulse(waiting: &str, threads: u64) -> Arc<Pulse> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(waiting.as_bytes()).unwrap();
-        Arc::new(Pulse { begun: AtomicU64::new(0), ended: AtomicU64::new(0), waiting: Some(file), threads })
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Pulse { begun, ended, waiting: Some(file), threads, is_closed: AtomicBool::new(false) })
     }
 
     #[test]
@@ -118,5 +169,19 @@ mod tests {
         let _three = pulse.request();
         assert!(observer.answers(), "one was answered since the last look");
         assert!(!observer.answers());
+    }
+
+    #[test]
+    fn who_closes_waits_for_what_is_under_way_and_nothing_is_begun_after() {
+        let pulse = pulse("0\n", 2);
+        let gate = Gate::new(&pulse);
+        let served = pulse.request();
+        assert!(!gate.close(Duration::from_millis(3)));
+        drop(served);
+        assert!(gate.close(Duration::ZERO));
+        let late = Arc::clone(&pulse);
+        let thread = std::thread::spawn(move || drop(late.request()));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!thread.is_finished() && gate.close(Duration::ZERO));
     }
 }

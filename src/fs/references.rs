@@ -15,6 +15,8 @@ const SHARDS: usize = 16;
 /// volume never calls back into here.
 pub(super) struct References {
     gate: RwLock<()>,
+    /// An earlier process has told the kernel of inodes too, and how often is not known.
+    is_inherited: bool,
     shards: [Mutex<HashMap<u64, u64>>; SHARDS],
 }
 
@@ -25,8 +27,9 @@ pub(super) struct Telling<'a> {
 }
 
 impl References {
-    pub(super) fn new() -> References {
-        References { gate: RwLock::new(()), shards: Default::default() }
+    /// Counts from nothing; `is_inherited` when an earlier process has told the kernel of inodes too.
+    pub(super) fn new(is_inherited: bool) -> References {
+        References { gate: RwLock::new(()), is_inherited, shards: Default::default() }
     }
 
     /// To be called before the volume is asked.
@@ -49,15 +52,15 @@ impl References {
     /// from the volume before this call and is not known will not become so. Waits for the answers that are being made.
     pub(super) fn knows(&self, ino: Ino) -> bool {
         let _gate = self.gate.write();
-        ino == Ino::ROOT || self.shard(ino).is_none_or(|shard| shard.lock().contains_key(&ino.0))
+        self.is_inherited || ino == Ino::ROOT || self.shard(ino).is_none_or(|shard| shard.lock().contains_key(&ino.0))
     }
 
     /// Whether nothing is left of the inode's count.
     fn lower(&self, ino: Ino, count: u64) -> bool {
         let Some(shard) = self.shard(ino) else { return false };
         let mut shard = shard.lock();
-        let Some(held) = shard.get_mut(&ino.0) else { return false };
-        debug_assert!(*held >= count, "the kernel gave back more than it was told");
+        let Some(held) = shard.get_mut(&ino.0) else { return self.is_inherited };
+        debug_assert!(self.is_inherited || *held >= count, "the kernel gave back more than it was told");
         if *held > count {
             *held -= count;
             return false;
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn an_inode_is_forgotten_with_its_last_count_only() {
-        let references = References::new();
+        let references = References::new(false);
         for ino in [7, 7, 7, 23] {
             references.telling().told(Ino(ino));
         }
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_inode_told_again_starts_anew() {
-        let references = References::new();
+        let references = References::new(false);
         references.telling().told(Ino(5));
         assert!(forgotten(&references, 5, 1));
         references.telling().told(Ino(5));
@@ -113,12 +116,20 @@ mod tests {
 
     #[test]
     fn what_the_kernel_was_told_of_it_knows_until_it_forgets_it() {
-        let references = References::new();
+        let references = References::new(false);
         assert!(references.knows(Ino::ROOT) && !references.knows(Ino(5)));
         references.telling().told(Ino(5));
         assert!(references.knows(Ino(5)));
         assert!(forgotten(&references, 5, 1));
         assert!(!references.knows(Ino(5)));
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_told_is_forgotten_too() {
+        let references = References::new(true);
+        assert!(forgotten(&references, 7, 3));
+        references.telling().told(Ino(8));
+        assert!(forgotten(&references, 8, 3));
     }
 
     #[cfg(feature = "interleavings")]
@@ -130,7 +141,7 @@ mod tests {
         use crate::sync::{explore, thread};
 
         explore(2000, || {
-            let (references, known) = (Arc::new(References::new()), Arc::new(Mutex::new(HashSet::from([5]))));
+            let (references, known) = (Arc::new(References::new(false)), Arc::new(Mutex::new(HashSet::from([5]))));
             references.telling().told(Ino(5));
             let look_up = {
                 let (references, known) = (Arc::clone(&references), Arc::clone(&known));

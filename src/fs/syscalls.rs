@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -105,6 +105,27 @@ fn first_fd(message: &libc::msghdr) -> Option<OwnedFd> {
         }
     }
     None
+}
+
+/// Whether a descriptor of the FUSE device belongs to a mount that has not ended.
+pub(super) fn is_connected(device: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut asked = libc::pollfd { fd: device.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    #[expect(unsafe_code, reason = "the standard library has no poll")]
+    // SAFETY: the pointer is to one structure, as the count says, that lives until the call returns.
+    let status = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    if status < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(asked.revents & (libc::POLLERR | libc::POLLNVAL) == 0)
+}
+
+/// Has the number of `old` stand for what `new` stands for, close-on-exec.
+pub(super) fn replace(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "the standard library has no dup3")]
+    // SAFETY: both are open, since they are borrowed. Whoever owns `old` goes on owning that number, which is never free in
+    // between, and what it stood for is closed.
+    let status = unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) };
+    result(if status < 0 { status } else { 0 })
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

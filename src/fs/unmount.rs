@@ -37,6 +37,22 @@ pub(super) fn detach(place: &Path) -> Result<()> {
     take_away(place, true)
 }
 
+/// Takes a mount of this number away from `place` if it is there, in use or not, and cuts its connection.
+pub(super) fn take_away_device(place: &Path, device: Device) -> Result<()> {
+    let table = mountinfo::read_table()?;
+    let mount = mountinfo::top_at(&table, place);
+    if mount.is_none_or(|mount| mount.device != device || mount.fs_type != FS_TYPE) {
+        return Ok(());
+    }
+    let abort = open_control(device, "abort", fs::File::options().write(true));
+    detach(place)?;
+    let cut = abort.and_then(|mut abort| abort.write_all(b"1").map_err(|e| Error::io("cutting a connection", e)));
+    if let Err(error) = cut {
+        tracing::debug!(%error, "who still holds the mount waits until nobody keeps its connection");
+    }
+    Ok(())
+}
+
 /// umount2(2), or fusermount3 when that is not permitted.
 fn take_away(place: &Path, lazy: bool) -> Result<()> {
     let Err(error) = syscalls::unmount(place, lazy) else {

@@ -83,13 +83,15 @@ impl Volume {
                 Volume::note(report, Finding::new(Fault::State, problem));
             }
         }
-        match self.audit.damaged()? {
-            0 => {}
-            bytes => {
-                let problem =
-                    format!("the audit log: {bytes} bytes are damaged; what was removed may not be all in it any more");
-                Volume::note(report, Finding::new(Fault::Audit, problem));
-            }
+        let damaged = self.audit.damaged()?;
+        if !damaged.is_empty() {
+            let files: Vec<String> =
+                damaged.iter().map(|(file, bytes)| format!("{bytes} bytes of {}", file.display())).collect();
+            let problem = format!(
+                "the audit log: {} are damaged; what was removed may not be all in it any more",
+                files.join(", ")
+            );
+            Volume::note(report, Finding::new(Fault::Audit, problem));
         }
         Ok(())
     }

@@ -91,6 +91,11 @@ impl Volume {
         if state.removed || !is_needed {
             return Ok(());
         }
+        self.write_parts(inode, state, with_content)
+    }
+
+    /// Writes a commit that is needed, of an inode without a name too.
+    pub(super) fn write_parts(&self, inode: &Arc<Inode>, state: &mut State, with_content: bool) -> Result<()> {
         self.open_for_append(state)?;
         if let Some(writer) = &state.writer {
             writer.flight.wait();

@@ -24,7 +24,7 @@ use super::sealer::{BUDGET, Sealer};
 use super::state::StateLog;
 use super::sweep::Sweeping;
 use super::tracking::Tracking;
-use super::types::{FileKind, Policy};
+use super::types::{FileKind, Policy, Witness};
 use super::{Volume, flusher, policy, recovery};
 use crate::clock::{self, Clock, SystemClock};
 use crate::crypto::{IndexKey, KeySource, Suite, VolumeKey};
@@ -66,11 +66,24 @@ pub struct OpenOptions {
     pub rebuild_index: bool,
     /// Told how a rebuild gets on.
     pub progress: Option<Progress>,
+    /// Told of what the end of the process would lose.
+    pub witness: Option<Arc<dyn Witness>>,
+    /// Take over from a process whose mount has outlived it: inodes without a name wait for [`Volume::forget`], as if this
+    /// process had removed their names, and no number it may have given out is given out again. What of it is not whole
+    /// any more goes.
+    pub takes_over: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { clock: Arc::new(SystemClock), index_cache_bytes: 16 << 20, rebuild_index: false, progress: None }
+        OpenOptions {
+            clock: Arc::new(SystemClock),
+            index_cache_bytes: 16 << 20,
+            rebuild_index: false,
+            progress: None,
+            witness: None,
+            takes_over: false,
+        }
     }
 }
 
@@ -219,7 +232,7 @@ impl Volume {
             publisher: Publisher::default(),
             scrubbing: Scrubbing::default(),
             store,
-            tracking: Tracking::default(),
+            tracking: Tracking { witness: options.witness.clone(), ..Tracking::default() },
             state,
             audit,
             sweeping: Sweeping::default(),
@@ -237,6 +250,8 @@ impl Volume {
             flusher: Mutex::new(None),
             lock: Mutex::new(None),
         };
+        // Another session of the machine has ended every mount.
+        journals.takes_over = options.takes_over && same_session;
         volume.bring_up(&journals, &options.progress, &mut notes)?;
         if same_session && journals.lost_records > 0 && !journals.is_complete {
             notes.push(format!("{} records of the journal are damaged: {}", journals.lost_records, BACK_AGAIN));
@@ -307,6 +322,19 @@ impl Volume {
     /// # Errors
     /// `NoSpace`, `Poisoned`, `Io`: what was acknowledged and synced is safe all the same, and the next open recovers.
     pub fn shutdown(&self) -> Result<()> {
+        self.end(false)
+    }
+
+    /// The same for a process that another one follows, while programs go on using the mount: what they have open, inodes
+    /// without a name included, is committed as it is now and waits for the next open, with [`OpenOptions::takes_over`].
+    ///
+    /// # Errors
+    /// As [`Volume::shutdown`]. The witness knows what was not committed.
+    pub fn pass_on(&self) -> Result<()> {
+        self.end(true)
+    }
+
+    fn end(&self, hands_over: bool) -> Result<()> {
         *self.stop.lock() = true;
         self.end_scrub();
         self.wake.notify_all();
@@ -314,12 +342,12 @@ impl Volume {
             let _panicked = thread.join();
         }
         self.publisher.finish();
-        let outcome = self.close_all();
+        let outcome = self.close_all(hands_over);
         *self.lock.lock() = None;
         outcome
     }
 
-    fn close_all(&self) -> Result<()> {
+    fn close_all(&self, hands_over: bool) -> Result<()> {
         self.store.latch().pass()?;
         *self.watcher.write() = None;
         let stale = std::mem::take(&mut *self.tracking.stale_dirs.lock());
@@ -337,9 +365,12 @@ impl Volume {
             // Nobody will close what is still open: this is its close.
             self.commit(&inode, &mut inode.state.write())?;
         }
+        if hands_over {
+            self.commit_nameless()?;
+        }
         self.sync_all()?;
         let orphans: Vec<Ino> = self.tracking.orphans.lock().keys().copied().collect();
-        for ino in orphans {
+        for ino in orphans.into_iter().filter(|_| !hands_over) {
             if let Some((inode, _)) = self.tracking.orphans.lock().get(&ino) {
                 inode.state.write().opens = 0;
             }

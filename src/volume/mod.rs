@@ -65,6 +65,7 @@ mod strays;
 mod sweep;
 #[cfg(test)]
 mod sweep_tests;
+mod takeover;
 mod tracking;
 mod truth;
 pub mod types;
@@ -194,6 +195,12 @@ impl OpenFile {
     #[must_use]
     pub fn ino(&self) -> Ino {
         self.inode.ino
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub fn mode(&self) -> OpenMode {
+        self.mode
     }
 
     /// The same handle, whose writes are charged to `class`.

@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use super::listed::Listed;
 use super::record::Age;
 use super::types::Status;
 use super::{Growth, MountFigures, Volume};
@@ -77,7 +78,7 @@ impl Volume {
                 let class = classes.iter_mut().find(|class| class.days.is_none_or(|end| days < i64::from(end)));
                 if let Some(class) = class {
                     class.media += 1;
-                    class.bytes += value.try_into().map_or(0, u64::from_le_bytes);
+                    class.bytes += Listed::decode(&value).map_or(0, |listed| listed.len);
                 }
             }
         }

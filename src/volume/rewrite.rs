@@ -156,7 +156,7 @@ impl Volume {
             writer.flight.wait();
         }
         if !state.is_uncommitted() {
-            self.tracking.uncommitted.lock().remove(&inode.ino);
+            self.tracking.settle(inode.ino);
         }
         let Some(open) = fresh.blob else { return };
         match self.store.remove(open.cipher.blob) {

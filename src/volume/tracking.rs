@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::inode::{Inode, State};
 use super::retired::{Retired, RetiredList};
+use super::types::Witness;
 use super::{Volume, recovery};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +22,8 @@ pub(super) struct Tracking {
     pub dirty: Mutex<HashMap<Ino, Arc<Inode>>>,
     /// Inodes with changes that no frame says yet.
     pub uncommitted: Mutex<HashMap<Ino, Arc<Inode>>>,
+    /// Told of them, and of those without a name of which the same is true.
+    pub witness: Option<Arc<dyn Witness>>,
     /// Closed files whose content is in memory alone, since the disk is full.
     pub unpublished: Mutex<HashMap<Ino, Arc<Inode>>>,
     /// Inodes with an attribute frame that is not durable yet, and its sequence number.
@@ -62,6 +65,26 @@ pub(super) struct Tracking {
     pub taken_at: AtomicU64,
     /// The next blob number when the journal's generation began.
     pub begun_at: AtomicU64,
+}
+
+impl Tracking {
+    fn unsettled(&self, ino: Ino) {
+        if let Some(witness) = &self.witness {
+            witness.unsettled(ino);
+        }
+    }
+
+    fn settled(&self, ino: Ino) {
+        if let Some(witness) = &self.witness {
+            witness.settled(ino);
+        }
+    }
+
+    /// No change of an inode is left that no frame says. Whoever calls holds its state.
+    pub fn settle(&self, ino: Ino) {
+        self.uncommitted.lock().remove(&ino);
+        self.settled(ino);
+    }
 }
 
 /// An attribute frame that is being written.
@@ -141,9 +164,12 @@ impl Volume {
     /// Notes in the journal that an inode is about to differ from its record, before it does.
     pub(super) fn note_change(&self, inode: &Arc<Inode>, state: &State) -> Result<()> {
         if state.removed {
+            self.tracking.unsettled(inode.ino);
             return Ok(());
         }
-        self.tracking.uncommitted.lock().insert(inode.ino, Arc::clone(inode));
+        if self.tracking.uncommitted.lock().insert(inode.ino, Arc::clone(inode)).is_none() {
+            self.tracking.unsettled(inode.ino);
+        }
         self.mark_dirty(inode);
         self.touch(inode.ino, state)
     }
@@ -166,7 +192,7 @@ impl Volume {
     pub(super) fn committed(&self, inode: &Arc<Inode>, state: &mut State) {
         self.mark_dirty(inode);
         if !state.is_uncommitted() {
-            self.tracking.uncommitted.lock().remove(&inode.ino);
+            self.tracking.settle(inode.ino);
         }
         if let Some(at) = state.record.location {
             self.tracking.young.lock().remove(&at.blob);
@@ -239,6 +265,9 @@ impl Volume {
         self.unindex(state);
         self.tracking.dirty.lock().remove(&inode.ino);
         self.tracking.uncommitted.lock().remove(&inode.ino);
+        if !state.is_uncommitted() {
+            self.tracking.settled(inode.ino);
+        }
         self.tracking.unsynced.lock().remove(&inode.ino);
         self.tracking.newborn.lock().remove(&inode.ino);
         self.tracking.orphans.lock().insert(inode.ino, (Arc::clone(inode), self.clock.now()));
@@ -331,6 +360,7 @@ impl Volume {
         }
         drop(retired);
         self.no_longer_young(&state);
+        self.tracking.settled(ino);
         self.tracking.unpublished.lock().remove(&ino);
         drop(state);
         self.cache.remove(ino);

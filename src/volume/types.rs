@@ -421,3 +421,12 @@ pub trait Watcher: Send + Sync {
     /// Attributes or content of an inode changed through another way than the mount.
     fn inode_changed(&self, ino: Ino);
 }
+
+/// Told which inodes have acknowledged changes that no blob says yet, so that the end of the process would lose them. Called
+/// with locks held: it must not call the volume.
+pub trait Witness: Send + Sync {
+    /// This inode is about to have such a change.
+    fn unsettled(&self, ino: Ino);
+    /// Everything acknowledged of this inode outlives the process, or nobody knows the inode any more.
+    fn settled(&self, ino: Ino);
+}

@@ -76,7 +76,7 @@ impl Volume {
         if let Err(error) = self.note_change(inode, &state) {
             state.removed = true;
             self.tracking.dirty.lock().remove(&inode.ino);
-            self.tracking.uncommitted.lock().remove(&inode.ino);
+            self.tracking.settle(inode.ino);
             self.tracking.orphans.lock().insert(inode.ino, (Arc::clone(inode), self.clock.now()));
             return Err(error);
         }

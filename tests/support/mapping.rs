@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::{io, ptr};
 
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
 
 /// A mapped range of a file, unmapped when dropped.
 pub struct Mapping {
@@ -24,6 +24,13 @@ impl Mapping {
         // SAFETY: the kernel chooses the address, and the range is touched only through this value, within `len`.
         let start = unsafe { mmap(ptr::null_mut(), len, prot, flags, file, 0) }?;
         Ok(Mapping { start: start.cast(), len })
+    }
+
+    /// Leaves it out of what children begin with: the kernel writes it when one of them lets go of it, and waits for that.
+    pub fn keep_from_children(&self) {
+        #[expect(unsafe_code, reason = "madvise takes a raw range")]
+        // SAFETY: the range is the mapping, and its content stays as it is.
+        unsafe { madvise(self.start.cast(), self.len, Advice::LinuxDontFork) }.expect("madvise");
     }
 
     /// A copy of a part.

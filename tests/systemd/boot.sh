@@ -29,7 +29,7 @@ ln -s /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.ta
 install -m 0755 "$binary" "$root/usr/bin/wamedia"
 
 setsid systemd-nspawn --quiet --register=no --keep-unit --machine="wamedia-$$" --directory="$root" --resolv-conf=off \
-    --timezone=off --private-network --bind=/dev/fuse --bind=/dev/autofs --bind="$dir/disk:/var/lib/wamedia" --boot \
+    --timezone=off --private-network --system-call-filter=pidfd_getfd --bind=/dev/fuse --bind=/dev/autofs --bind="$dir/disk:/var/lib/wamedia" --boot \
     </dev/null >"$dir/console.log" 2>&1 &
 echo $! >"$dir/nspawn"
 for _ in $(seq 600); do

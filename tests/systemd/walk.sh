@@ -18,8 +18,8 @@ step() { echo "--- $*"; }
 
 fail() {
     echo "FAILED: $*" >&2
-    inside systemctl status --no-pager --full 'wamedia@*' srv-table.mount srv-auto.mount >&2
-    inside journalctl --no-pager -o short-precise -n 120 -u 'wamedia@*' -u 'srv-*' -t wamedia -t mount >&2
+    inside systemctl status --no-pager --full 'wamedia@*' 'wamedia-sandboxed@*' srv-table.mount srv-auto.mount >&2
+    inside journalctl --no-pager -o short-precise -n 120 -u 'wamedia@*' -u 'wamedia-sandboxed@*' -u 'srv-*' -t wamedia -t mount >&2
     exit 1
 }
 
@@ -42,7 +42,10 @@ until_holds() {
 
 property() { inside systemctl show "$1" -p "$2" --value; }
 
-main_pid() { property wamedia@media MainPID; }
+# The service that is walked through.
+unit=wamedia@media
+
+main_pid() { property $unit MainPID; }
 
 is_mounted() { [ "$(inside findmnt --noheadings --output FSTYPE --mountpoint "$1")" = fuse.wamedia ]; }
 
@@ -55,9 +58,50 @@ is_back_after() {
     [ "$pid" != "$1" ] && [ "$pid" != 0 ] && is_active && [ "$(inside cat /srv/media/photo)" = picture ]
 }
 
-is_active() { [ "$(property wamedia@media ActiveState)" = active ]; }
+is_active() { [ "$(property $unit ActiveState)" = active ]; }
 
-status_says() { [[ $(property wamedia@media StatusText) == *"$1"* ]]; }
+status_says() { [[ $(property $unit StatusText) == *"$1"* ]]; }
+
+# How often a daemon has gone on with the mount of the one before.
+takeovers() { inside journalctl --no-pager -u $unit | grep -c 'is_taken_over=true'; }
+
+has_taken_over() { [ "$(takeovers)" -gt "$1" ]; }
+
+# A program begins to use the mount.
+begin_load() {
+    must mkdir -p /run/load
+    must sh -c 'rm -f /run/load/*; seq 1000000 >/srv/media/lines; sync /srv/media/lines'
+    install -m 0755 "$here/load.sh" "$dir/root/usr/bin/load.sh"
+    nsenter -t "$leader" -a -- /usr/bin/load.sh /srv/media /run/load </dev/null >/dev/null 2>&1 &
+    load=$!
+    until_holds inside test -s /run/load/acked
+}
+
+# It goes on: it has synced more than before.
+load_goes_on() {
+    local before
+    before=$(inside wc -l </dev/null /run/load/acked)
+    goes_on() { [ "$(inside wc -l </dev/null /run/load/acked)" != "$before" ]; }
+    until_holds goes_on
+}
+
+# It ends, has met nothing but that something unsynced was lost, and what it has synced is there.
+end_load() {
+    must touch /run/load/over
+    wait $load || fail "the program that uses the mount has failed"
+    inside cat /run/load/errors | grep -v 'Input/output error$' && fail "a program has met an error"
+    must sh -c 'sort -u /srv/media/load >/run/load/found && sort -u /run/load/acked | comm -23 - /run/load/found >/run/load/missing'
+    must_not test -s /run/load/missing
+    echo "$(inside wc -l </dev/null /run/load/acked), $(inside grep -c . /run/load/errors) times told of a loss"
+}
+
+# Another program takes the daemon's place, as at an upgrade.
+upgrade() {
+    { cat "$binary" && echo "$RANDOM"; } >"$dir/root/usr/bin/wamedia.new"
+    chmod 0755 "$dir/root/usr/bin/wamedia.new"
+    must mv /usr/bin/wamedia.new /usr/bin/wamedia
+    must systemctl restart $unit
+}
 
 quota_is() { inside wamedia quota show --json /srv/media | grep -q "\"max_bytes\":$1\b"; }
 
@@ -82,8 +126,9 @@ must systemd-tmpfiles --create media.conf
 
 step "what systemd-analyze says of the unit"
 must systemd-analyze verify --man=no wamedia@media.service
-told=$(inside systemd-analyze security --no-pager --threshold=44 wamedia@media.service) || fail "exposure: $(tail -1 <<<"$told")"
-tail -1 <<<"$told"
+simple=$(inside systemd-analyze security --no-pager --threshold=44 wamedia@media.service) ||
+    fail "exposure: $(tail -1 <<<"$simple")"
+tail -1 <<<"$simple"
 
 step "without a store the service does not start, and nothing can be written where it would be mounted"
 must_not systemctl start wamedia@media
@@ -120,9 +165,12 @@ until_holds quota_is 104857600
 [ "$(main_pid)" = "$before" ] || fail "reload has restarted the daemon"
 until_holds is_active
 
-step "a daemon that is killed comes back"
+step "a daemon that is killed comes back, and programs go on"
+begin_load
 must kill -KILL "$before"
 until_holds is_back_after "$before"
+until_holds has_taken_over 0
+load_goes_on
 
 # From here on a watchdog that a test can wait for.
 mkdir -p "$dir/root/etc/systemd/system/wamedia@.service.d"
@@ -139,6 +187,8 @@ step "the watchdog ends a daemon that is stopped"
 must kill -STOP "$before"
 until_holds is_back_after "$before"
 inside journalctl --no-pager -u wamedia@media | grep -q 'Watchdog timeout' || fail "it was not the watchdog"
+until_holds has_taken_over 2
+load_goes_on
 
 step "the watchdog ends a daemon that runs while its mount does not answer"
 before=$(main_pid)
@@ -152,9 +202,22 @@ until_holds is_starved
 inside journalctl --no-pager -u wamedia@media | grep -q 'the mount does not answer' || fail "the daemon has not noticed"
 fsfreeze --unfreeze "$dir/disk" || fail "fsfreeze"
 until_holds is_back_after "$before"
+load_goes_on
 rm "$dir/root/etc/systemd/system/wamedia@.service.d/test.conf"
 must systemctl daemon-reload
 must systemctl restart wamedia@media
+
+step "an upgrade loses nothing, and programs go on"
+inside sh -c 'exec 3<>/srv/media/open && echo one >&3 && echo open >/run/open && exec sleep 100' &
+until_holds inside test -s /run/open
+before=$(main_pid) count=$(takeovers)
+upgrade
+[ "$(main_pid)" != "$before" ] || fail "it was not restarted"
+until_holds has_taken_over "$count"
+[ "$(inside cat /srv/media/open)" = one ] || fail "what was written and not synced is lost"
+inside pkill -x sleep
+load_goes_on
+end_load
 
 step "stop unmounts, also while a program holds the mount"
 inside sh -c 'cd /srv/media && exec 3<photo && echo held >/run/held && exec sleep 100' &
@@ -226,6 +289,53 @@ until_holds is_idle
 [ "$(inside cat /srv/auto/photo)" = picture ] || fail "it is not mounted a second time"
 must systemctl stop srv-auto.automount
 until_holds is_idle
+
+step "the sandboxed service: what systemd-analyze says of it"
+unit=wamedia-sandboxed@media
+install -m 0644 "$project/systemd/wamedia-sandboxed@.service" "$dir/root/usr/lib/systemd/system/"
+install -D -m 0644 "$project/systemd/wamedia.sysusers.conf" "$dir/root/usr/lib/sysusers.d/wamedia.conf"
+must systemd-sysusers wamedia.conf
+must install -m 0600 /run/first.key /etc/credstore/wamedia-media.key
+must systemctl daemon-reload
+must systemd-analyze verify --man=no $unit.service
+told=$(inside systemd-analyze security --no-pager --threshold=10 $unit.service) || fail "exposure: $(tail -1 <<<"$told")"
+tail -1 <<<"$told"
+
+step "started is mounted, where everybody sees it, by a daemon that may nothing"
+must systemctl start $unit
+is_mounted /srv/media || fail "the service is started and nothing is mounted"
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "what was written is not read"
+until_holds status_says ", mounted on /srv/media"
+inside cat "/proc/$(main_pid)/status" >"$dir/status"
+grep -q '^CapEff:[[:space:]]*0*$' "$dir/status" && grep -q '^CapBnd:[[:space:]]*0*$' "$dir/status" || fail "it has capabilities"
+[ "$(inside stat -c %U "/proc/$(main_pid)")" = wamedia ] || fail "it is $(inside stat -c %U "/proc/$(main_pid)")"
+must_not wamedia umount /srv/media
+must wamedia status /srv/media
+
+step "killed, restarted and upgraded, its mount goes on"
+begin_load
+for round in 1 2 3; do
+    before=$(main_pid) count=$(takeovers)
+    case $round in
+    1) must kill -KILL "$before" ;;
+    2) must systemctl restart $unit ;;
+    3) upgrade ;;
+    esac
+    until_holds is_back_after "$before"
+    until_holds has_taken_over "$count"
+    load_goes_on
+done
+end_load
+
+step "it stops while a program holds the mount"
+inside sh -c 'cd /srv/media && exec 3<photo && echo held >/run/held && exec sleep 100' &
+must systemctl stop $unit
+is_unmounted /srv/media || fail "still mounted"
+[ "$(property $unit Result)" = success ] || fail "stopped with $(property $unit Result)"
+inside pkill -x sleep
+must systemctl start $unit
+[ "$(inside cat /srv/media/photo)" = picture ] || fail "it is not mounted a second time"
+must systemctl stop $unit
 
 step "the store is whole"
 until_holds inside wamedia check --read-all --key-file /run/first.key /var/lib/wamedia/media

@@ -9,6 +9,7 @@ mod node;
 mod options;
 mod policy;
 mod scrub;
+mod split;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -22,6 +23,7 @@ pub use node::*;
 pub use options::*;
 pub use policy::*;
 pub use scrub::*;
+pub use split::*;
 pub use volume::*;
 
 use clap::{Parser, Subcommand};
@@ -112,4 +114,6 @@ pub enum Command {
     Export(Export),
     /// Serve volumes to Docker and podman
     DockerPlugin(DockerPlugin),
+    /// Mount and unmount for a daemon without privileges (used by units of systemd)
+    Split(Split),
 }

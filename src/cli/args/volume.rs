@@ -33,6 +33,8 @@ pub struct Init {
 #[command(
     after_help = "Mount options (-o) are those of mount(8), above all allow_other, default_permissions, fsname=NAME, ro, \
 expired=hidden. For root, allow_other and default_permissions are set.\n\nWith --daemon the log goes to --log-file, else to stderr if that is a file, else to syslog.\n\n\
+With --keep-mount, under a service manager with a store of descriptors, programs that use the mount wait for the next process \
+when this one is killed, or ends on SIGUSR2 (exit code 13), and go on with it. It takes Linux 6.9.\n\n\
 Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount --listen 127.0.0.1:8080 /var/lib/wamedia/store /srv/whatsappMedia"
 )]
 pub struct Mount {
@@ -54,6 +56,9 @@ pub struct Mount {
     /// Mount also over the directory of a plain container volume, whose removal then removes every medium
     #[arg(long)]
     pub force: bool,
+    /// Have the service manager keep the mount when this process ends, and take over what it has kept
+    #[arg(long, conflicts_with = "in_background")]
+    pub keep_mount: bool,
     /// Mount options, separated by commas
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,

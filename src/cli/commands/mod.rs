@@ -15,6 +15,7 @@ mod quota;
 mod retention;
 mod scrub;
 mod serve;
+mod split;
 mod status;
 mod token;
 mod top;
@@ -96,5 +97,6 @@ pub fn run(command: Command, environment: &Environment, log: &Log) -> Outcome {
         Command::Import(args) => transfer::import(&args, environment),
         Command::Export(args) => transfer::export(&args, environment),
         Command::DockerPlugin(args) => docker_plugin::run(args, environment),
+        Command::Split(args) => split::run(args.action),
     }
 }

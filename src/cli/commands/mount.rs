@@ -1,11 +1,13 @@
 //! `wamedia mount`.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, MakeStore, Outcome, make_store};
 use crate::cli::args::Mount;
 use crate::cli::daemon::{self, MountAt, Service};
 use crate::cli::environment::Environment;
+use crate::cli::keeping::{self, Begin};
 use crate::cli::log::Log;
 use crate::cli::{container_volume, holder, keys, node, target};
 use crate::error::{Error, Kind, Result};
@@ -17,7 +19,9 @@ use crate::store;
 /// # Errors
 /// What is found before the mount answers, also in the background; exit code 32 when the mount itself fails.
 pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
-    let places = Places::resolve(&args)?;
+    let kept = if args.keep_mount { keeping::receive()? } else { Vec::new() };
+    // A mount that was kept answers only once it is served again: not even a look at it ends before.
+    let places = Places::resolve(&args, !keeping::has_connection(&kept))?;
     let options = mount_options(&args, &places.store, environment)?;
     let node = node::config_of(&args.node, None)?;
     if node.is_some() && options.read_only() {
@@ -29,8 +33,11 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
         let message = "events for a URL are kept in the volume, which a mount with `-o ro` does not change; leave one of them out";
         return Err(Error::new(Kind::Invalid, message).into());
     }
+    let begin = begin(kept, &args, &places, &options)?;
     // Before a store and a key are made that a wrong mount point would leave behind.
-    require_mount_point(&places.mount_point, args.init)?;
+    if !matches!(begin, Some(Begin::Outlived(_))) {
+        require_mount_point(&places.mount_point, args.init)?;
+    }
     if !target::is_store(&places.store)? {
         make(&args, &places, environment)?;
     } else if args.init && !args.new.is_empty() {
@@ -46,7 +53,7 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     args.daemon.direct(log)?;
     let service = Service {
         store: places.store,
-        mount: Some(MountAt { point: places.mount_point, options }),
+        mount: Some(MountAt { point: places.mount_point, options, asked: places.asked, begin }),
         node,
         outlets,
         index_cache_bytes: args.daemon.index_cache,
@@ -57,14 +64,33 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
     daemon::run(service, args.daemon.in_background, log)
 }
 
+/// How a mount begins that is to be kept; none for one that is not.
+fn begin(kept: Vec<(String, OwnedFd)>, args: &Mount, places: &Places, options: &MountOptions) -> Result<Option<Begin>> {
+    if !args.keep_mount {
+        return Ok(None);
+    }
+    if !keeping::has_manager() {
+        tracing::warn!("there is no service manager to keep the mount: it ends with this process");
+        return Ok(None);
+    }
+    if !target::is_store(&places.store)? {
+        return Err(Error::new(Kind::NotFound, format!("{} is not a store", places.store.display())));
+    }
+    let volume = store::read_superblock(&places.store)?.volume();
+    keeping::begin(kept, volume, &places.asked, options).map(Some)
+}
+
 /// Where the volume is and is to be.
 struct Places {
     store: PathBuf,
     mount_point: PathBuf,
+    /// The mount point as it was given, made absolute.
+    asked: PathBuf,
 }
 
 impl Places {
-    fn resolve(args: &Mount) -> Result<Places> {
+    /// Resolves both; the mount point itself is only looked at when it `answers`.
+    fn resolve(args: &Mount, answers: bool) -> Result<Places> {
         if !args.init && !args.new.is_empty() {
             return Err(Error::new(
                 Kind::Invalid,
@@ -72,7 +98,9 @@ impl Places {
             ));
         }
         let store = target::absolute(&args.store)?;
-        let mount_point = target::absolute(&args.mount_point)?;
+        let asked =
+            std::path::absolute(&args.mount_point).map_err(|e| Error::io(args.mount_point.display().to_string(), e))?;
+        let mount_point = if answers { target::absolute(&args.mount_point)? } else { asked.clone() };
         if store.starts_with(&mount_point) || mount_point.starts_with(&store) {
             return Err(Error::new(
                 Kind::Invalid,
@@ -86,19 +114,25 @@ impl Places {
         if !args.force {
             container_volume::refuse_mount_point(&mount_point)?;
         }
-        Ok(Places { store, mount_point })
+        Ok(Places { store, mount_point, asked })
     }
 }
 
 /// The mount options, with what is default: the store as the source, and for root `allow_other`.
 fn mount_options(args: &Mount, store: &Path, environment: &Environment) -> Result<MountOptions> {
-    let mut options = MountOptions::parse(&args.options)?;
-    let names_source = args.options.iter().any(|list| list.split(',').any(|word| word.starts_with("fsname=")));
-    if !names_source {
-        options.source = store.display().to_string();
-    }
+    let mut options = options_of(&args.options, store)?;
     if environment.is_root() && options.access == Access::Owner {
         options.access = Access::Everybody;
+    }
+    Ok(options)
+}
+
+/// The mount options, with the store as the source.
+pub(super) fn options_of(words: &[String], store: &Path) -> Result<MountOptions> {
+    let mut options = MountOptions::parse(words)?;
+    let names_source = words.iter().any(|list| list.split(',').any(|word| word.starts_with("fsname=")));
+    if !names_source {
+        options.source = store.display().to_string();
     }
     Ok(options)
 }
@@ -173,10 +207,10 @@ mod tests {
         let at = |name: &str| directory.path().join(name).display().to_string();
         for (store, mount_point) in [("a", "a"), ("a/b", "a"), ("a", "a/b")] {
             std::fs::create_dir_all(at("a")).unwrap();
-            let refused = Places::resolve(&parse(&[&at(store), &at(mount_point)])).err().unwrap();
+            let refused = Places::resolve(&parse(&[&at(store), &at(mount_point)]), true).err().unwrap();
             assert_eq!(refused.kind(), Kind::Invalid, "{store} {mount_point}");
         }
-        assert!(Places::resolve(&parse(&[&at("a"), &at("ab")])).is_ok());
+        assert!(Places::resolve(&parse(&[&at("a"), &at("ab")]), true).is_ok());
     }
 
     #[test]
@@ -188,15 +222,15 @@ mod tests {
         for name in ["volumes/whatsappMedia/_data", "link"] {
             let mnt = directory.path().join(name).display().to_string();
             let store = directory.path().join("s").display().to_string();
-            let refused = Places::resolve(&parse(&[&store, &mnt])).err().unwrap();
+            let refused = Places::resolve(&parse(&[&store, &mnt]), true).err().unwrap();
             assert!(refused.to_string().contains("docker volume prune"), "{refused}");
-            assert!(Places::resolve(&parse(&["--force", &store, &mnt])).is_ok());
+            assert!(Places::resolve(&parse(&["--force", &store, &mnt]), true).is_ok());
         }
     }
 
     #[test]
     fn options_for_a_new_volume_need_init() {
-        let refused = Places::resolve(&parse(&["--quota", "1GiB", "S", "M"])).err().unwrap();
+        let refused = Places::resolve(&parse(&["--quota", "1GiB", "S", "M"]), true).err().unwrap();
         assert!(refused.to_string().contains("--init"), "{refused}");
     }
 }

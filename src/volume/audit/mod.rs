@@ -18,7 +18,7 @@ use super::origin::{self, Way};
 use super::{Volume, records};
 use crate::crypto::BlobKey;
 use crate::error::{Kind, Result};
-use crate::format::audit::{AUDIT_MAGIC, Entry, Removal, encode};
+use crate::format::audit::{AUDIT_MAGIC, Claim, Entry, Removal, encode};
 use crate::format::state::RECORD_ALIGN;
 use crate::ids::{Ino, VolumeId};
 use crate::store::{Ballast, JournalFile, Latch, Series};
@@ -35,6 +35,8 @@ struct Current {
     generation: u64,
     /// The number of the next record.
     next: u64,
+    /// Which records before it are known to be durable.
+    claim: Claim,
 }
 
 #[derive(Default)]
@@ -86,7 +88,8 @@ impl AuditLog {
         if current.file.end() >= FILE_BYTES {
             // What was written in it is waited for by nobody else any more.
             current.file.sync()?;
-            *current = self.turn(current.generation, current.next)?;
+            let claim = Claim { last: current.next - 1, ..current.claim };
+            *current = self.turn(current.generation, current.next, claim)?;
         }
         if missed > 0 {
             self.write(current, &Entry::Missed(missed))?;
@@ -96,7 +99,7 @@ impl AuditLog {
     }
 
     fn write(&self, current: &mut Current, entry: &Entry) -> Result<()> {
-        let content = encode(current.next, entry);
+        let content = encode(current.next, current.claim, entry);
         let seal = |position| {
             let place = records::Place { magic: &AUDIT_MAGIC, volume: self.volume, generation: current.generation };
             records::seal(&self.key, &place, position, &content)
@@ -109,29 +112,32 @@ impl AuditLog {
     /// Goes on with the newest file, or begins the first.
     fn begin(&self) -> Result<Current> {
         let generations = JournalFile::generations(Series::Audit, &self.store)?;
-        let Some(generation) = generations.last().copied() else { return self.turn(0, 1) };
+        let Some(generation) = generations.last().copied() else {
+            return self.turn(0, 1, Claim { first: 1, last: 0 });
+        };
         // Numbers go on behind the last that is known; the newest file may have been begun and nothing written in it.
-        let mut next = None;
+        let mut newest = None;
         for generation in generations.iter().rev() {
-            next = self.load(*generation, None)?.next_number();
-            if next.is_some() {
+            newest = self.load(*generation, None)?.last_run();
+            if newest.is_some() {
                 break;
             }
         }
-        let next = next.unwrap_or(1);
+        let (first, next) = newest.unwrap_or((1, 1));
+        let claim = Claim { first, last: 0 };
         let end = JournalFile::reopen(Series::Audit, &self.store, generation, Arc::clone(&self.latch))?.end();
         if end < AUDIT_MAGIC.len() as u64 {
             // Its beginning was cut short.
-            return self.turn(generation - 1, next);
+            return self.turn(generation - 1, next, claim);
         }
         // Behind what a crash has torn, where a reader looks for the next record.
         let end = end.next_multiple_of(RECORD_ALIGN);
         let file = JournalFile::resume(Series::Audit, &self.store, generation, end, Arc::clone(&self.latch))?;
-        Ok(Current { file: Arc::new(file), generation, next })
+        Ok(Current { file: Arc::new(file), generation, next, claim })
     }
 
     /// Begins the file behind `generation`, and removes those that are too old.
-    fn turn(&self, generation: u64, next: u64) -> Result<Current> {
+    fn turn(&self, generation: u64, next: u64, claim: Claim) -> Result<Current> {
         let generation = generation + 1;
         let begin =
             || JournalFile::create(Series::Audit, &self.store, generation, &AUDIT_MAGIC, Arc::clone(&self.latch));
@@ -141,7 +147,7 @@ impl AuditLog {
                 JournalFile::remove(Series::Audit, &self.store, old)?;
             }
         }
-        Ok(Current { file, generation, next })
+        Ok(Current { file, generation, next, claim })
     }
 
     /// Makes all records durable; costs nothing when they are.
@@ -149,8 +155,13 @@ impl AuditLog {
     /// # Errors
     /// `Poisoned`; `Io`, which poisons.
     pub fn sync(&self) -> Result<()> {
-        let file = self.writing.lock().current.as_ref().map(|current| Arc::clone(&current.file));
-        file.map_or(Ok(()), |file| file.sync())
+        let written = self.writing.lock().current.as_ref().map(|c| (Arc::clone(&c.file), c.next - 1));
+        let Some((file, last)) = written else { return Ok(()) };
+        file.sync()?;
+        if let Some(current) = &mut self.writing.lock().current {
+            current.claim.last = current.claim.last.max(last);
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::{Volume, hex};
 use super::{AUDIT_MAGIC, AuditLog};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::format::audit::{Entry, Removal, decode};
+use crate::format::audit::{Claim, Entry, Removal, decode};
 use crate::format::state::{RECORD_ALIGN, decode_head, record_len};
 use crate::ids::{FileKind, MediaId};
 use crate::store::{JournalFile, Layout, Series};
@@ -68,13 +68,24 @@ pub struct AuditState {
     pub oldest: Option<Timestamp>,
 }
 
+/// Records that are not there, before one that is.
+struct Gap {
+    first: u64,
+    last: u64,
+    /// What lies in their place.
+    bytes: u64,
+}
+
 /// A file of the log as it was read.
 #[derive(Default)]
 pub(super) struct Loaded {
     entries: Vec<(u64, Entry)>,
     /// The contents of its whole records.
     contents: Vec<Vec<u8>>,
+    /// Bytes that are damaged whatever others say.
     damaged: u64,
+    gaps: Vec<Gap>,
+    claims: Claims,
 }
 
 impl Loaded {
@@ -88,6 +99,66 @@ impl Loaded {
     pub(super) fn next_number(&self) -> Option<u64> {
         self.entries.last().map(|(number, _)| number.saturating_add(1))
     }
+
+    /// The first of those records that lie before its end without a gap, and the number behind the last; none when it has none.
+    pub(super) fn last_run(&self) -> Option<(u64, u64)> {
+        let next = self.next_number()?;
+        let mut first = next;
+        for (number, _) in self.entries.iter().rev() {
+            if number.saturating_add(1) != first {
+                break;
+            }
+            first = *number;
+        }
+        Some((first, next))
+    }
+}
+
+/// All that records say of those before them, one for each that begins elsewhere.
+#[derive(Default)]
+struct Claims(Vec<Claim>);
+
+impl Claims {
+    fn add(&mut self, claim: Claim) {
+        match self.0.last_mut() {
+            Some(before) if before.first == claim.first => before.last = before.last.max(claim.last),
+            _ => self.0.push(claim),
+        }
+    }
+
+    /// Whether one of the records that are missing was durable.
+    fn covers(&self, gap: &Gap) -> bool {
+        self.0.iter().any(|claim| claim.first.max(gap.first) <= claim.last.min(gap.last))
+    }
+}
+
+/// How all files of the log are.
+#[derive(Default)]
+struct Survey {
+    claims: Claims,
+    /// By file: its generation, what is damaged in any case, what is if it was durable.
+    files: Vec<(u64, u64, Vec<Gap>)>,
+}
+
+impl Survey {
+    fn add(&mut self, generation: u64, loaded: &mut Loaded) {
+        std::mem::take(&mut loaded.claims.0).into_iter().for_each(|claim| self.claims.add(claim));
+        self.files.push((generation, loaded.damaged, std::mem::take(&mut loaded.gaps)));
+    }
+
+    /// Files with damage, and how many bytes of each.
+    fn damaged(&self) -> Vec<(u64, u64)> {
+        let of_gaps =
+            |gaps: &[Gap]| gaps.iter().filter(|gap| self.claims.covers(gap)).map(|gap| gap.bytes).sum::<u64>();
+        let files = self.files.iter().map(|(generation, always, gaps)| (*generation, always + of_gaps(gaps)));
+        files.filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// Records that were durable and are not there.
+    fn lost(&self) -> u64 {
+        let gaps = self.files.iter().flat_map(|(_, _, gaps)| gaps).filter(|gap| self.claims.covers(gap));
+        gaps.map(|gap| (gap.last - gap.first).saturating_add(1)).fold(0, u64::saturating_add)
+    }
 }
 
 fn file_name(generation: u64) -> PathBuf {
@@ -100,7 +171,7 @@ impl AuditLog {
     }
 
     /// Reads one file, whose first record should have the number `expected`. Behind what is damaged, the next whole record is
-    /// looked for. What a crash has torn is no damage: the next record has its number.
+    /// looked for. What a crash has torn is no damage: the next record has its number, or nobody says that it was durable.
     pub(super) fn load(&self, generation: u64, mut expected: Option<u64>) -> Result<Loaded> {
         let bytes = match JournalFile::read(Series::Audit, &self.store, generation) {
             Ok(bytes) => bytes.unwrap_or_default(),
@@ -125,9 +196,17 @@ impl AuditLog {
             match opened {
                 Some((len, content)) => {
                     match decode(&content) {
-                        Ok((number, entry)) => {
-                            let torn = std::mem::take(&mut torn);
-                            damaged += if number == expected.unwrap_or(1) { 0 } else { torn };
+                        Ok((number, claim, entry)) => {
+                            let bytes = std::mem::take(&mut torn);
+                            let last = number.saturating_sub(1);
+                            match expected {
+                                Some(first) if number > first => loaded.gaps.push(Gap { first, last, bytes }),
+                                // An older log was put back.
+                                Some(first) if number < first => damaged += bytes,
+                                None if bytes > 0 && number > 1 => loaded.gaps.push(Gap { first: last, last, bytes }),
+                                _ => {}
+                            }
+                            loaded.claims.add(claim);
                             expected = Some(number.saturating_add(1));
                             loaded.entries.push((number, entry));
                             loaded.contents.push(content);
@@ -150,18 +229,22 @@ impl AuditLog {
         JournalFile::generations(Series::Audit, &self.store)
     }
 
-    /// How many bytes are not what was written.
+    fn survey(&self) -> Result<Survey> {
+        let (mut survey, mut expected) = (Survey::default(), None);
+        for generation in self.generations()? {
+            let mut loaded = self.load(generation, expected)?;
+            expected = loaded.next_number().or(expected);
+            survey.add(generation, &mut loaded);
+        }
+        Ok(survey)
+    }
+
+    /// Files with bytes that are not what was written, from the store directory, and how many in each.
     ///
     /// # Errors
     /// `Io`.
-    pub fn damaged(&self) -> Result<u64> {
-        let (mut damaged, mut expected) = (0, None);
-        for generation in self.generations()? {
-            let loaded = self.load(generation, expected)?;
-            damaged += loaded.damaged;
-            expected = loaded.next_number().or(expected);
-        }
-        Ok(damaged)
+    pub fn damaged(&self) -> Result<Vec<(PathBuf, u64)>> {
+        Ok(self.survey()?.damaged().into_iter().map(|(generation, bytes)| (file_name(generation), bytes)).collect())
     }
 
     /// Writes files with damage anew, with what is whole of them. `keep` is told the path of each, from the store directory,
@@ -173,13 +256,8 @@ impl AuditLog {
     /// Those of `keep`; `NoSpace`, `Io`.
     pub fn mend(&self, layout: &Layout, keep: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
         let mut writing = self.writing.lock();
-        let mut expected = None;
-        for generation in self.generations()? {
-            let loaded = self.load(generation, expected)?;
-            expected = loaded.next_number().or(expected);
-            if loaded.damaged == 0 {
-                continue;
-            }
+        for (generation, _) in self.survey()?.damaged() {
+            let loaded = self.load(generation, None)?;
             // Its next record finds the new file.
             writing.current = None;
             let (mut bytes, place) = (AUDIT_MAGIC.to_vec(), self.place(generation));
@@ -202,14 +280,12 @@ impl Volume {
     /// `Io`; those of `take`.
     pub fn audit(&self, filter: &AuditFilter, take: &mut dyn FnMut(Removed) -> Result<()>) -> Result<AuditState> {
         let mut state = AuditState::default();
-        let mut expected = None;
+        let (mut survey, mut expected) = (Survey::default(), None);
         for generation in self.audit.generations()? {
-            let loaded = self.audit.load(generation, expected)?;
-            state.damaged_bytes += loaded.damaged;
+            let mut loaded = self.audit.load(generation, expected)?;
+            expected = loaded.next_number().or(expected);
+            survey.add(generation, &mut loaded);
             for (number, entry) in loaded.entries {
-                // Numbers that come again are those of an older log that was put back.
-                state.lost += expected.map_or(0, |expected: u64| number.saturating_sub(expected));
-                expected = Some(number.saturating_add(1));
                 match entry {
                     Entry::Missed(count) => state.missed += count,
                     Entry::Removal(removal) => {
@@ -223,6 +299,8 @@ impl Volume {
                 }
             }
         }
+        state.damaged_bytes = survey.damaged().into_iter().map(|(_, bytes)| bytes).sum();
+        state.lost = survey.lost();
         Ok(state)
     }
 

@@ -31,7 +31,8 @@ pub(super) const VERSION: &str = "version";
 const REPLACED: &str = "replaced ";
 
 /// Numbers passed over after a power loss: frames whose records in the journal were lost may have them, and what such a
-/// frame claims must never count for more than what is written from now on.
+/// frame claims must never count for more than what is written from now on. A checkpoint comes long before so many are
+/// given out.
 const UNSEEN_NUMBERS: u64 = 1 << 20;
 
 /// What the journals say.
@@ -54,6 +55,8 @@ pub(super) struct Journals {
     /// Whether everything that was written before is in the files, since neither the machine nor the mount of the file
     /// system has ended meanwhile.
     pub same_session: bool,
+    /// Whether the mount has outlived the process, so that somebody may have open what has no name.
+    pub takes_over: bool,
 }
 
 impl Journals {
@@ -207,8 +210,14 @@ impl<'a> Recovery<'a> {
         }
         // Whoever was looked at meanwhile was looked at half done.
         volume.cache.clear();
+        if self.journals.takes_over {
+            self.keep_nameless()?;
+            // The kernel may know inodes of which nothing was ever committed.
+            self.next_blob += UNSEEN_NUMBERS;
+        }
         volume.tracking.next_blob.store(self.next_blob, Ordering::Release);
-        let unseen = if self.journals.same_session { 0 } else { UNSEEN_NUMBERS };
+        let is_all_seen = self.journals.same_session && !self.journals.takes_over;
+        let unseen = if is_all_seen { 0 } else { UNSEEN_NUMBERS };
         volume.tracking.next_seq.store(self.next_seq + unseen, Ordering::Release);
         volume.store.sync_all()?;
         self.gone.sort_unstable();

@@ -1,10 +1,14 @@
 //! What has lost its name or its directory is put under `lost+found`.
 
+use std::collections::HashMap;
+
 use super::Recovery;
+use super::blobs::Found;
 use crate::error::Result;
 use crate::format::attributes::{Attributes, MAX_NAME_LEN};
 use crate::ids::{FileKind, Ino};
 use crate::volume::record::Record;
+use crate::volume::truth::Truth;
 
 /// Where it is put.
 const LOST_FOUND: &[u8] = b"lost+found";
@@ -28,6 +32,29 @@ impl Recovery<'_> {
             for record in std::mem::take(&mut self.nameless) {
                 self.settle_one(record)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps what would go of the inodes without a name: a program may have them open.
+    pub(super) fn keep_nameless(&mut self) -> Result<()> {
+        let mut newest: HashMap<Ino, Truth> = HashMap::new();
+        for id in self.gone.clone() {
+            if self.journals.dropped.contains(&id) {
+                continue;
+            }
+            let Found::Truth(truth) = self.look_at(id, None)? else { continue };
+            let ino = truth.record.attrs.ino;
+            let is_newest = newest.get(&ino).is_none_or(|other| other.record.attrs.seq < truth.record.attrs.seq);
+            if is_newest && self.volume.read_record(ino)?.is_none() {
+                newest.insert(ino, *truth);
+            }
+        }
+        for truth in newest.into_values() {
+            self.cut_behind(&truth)?;
+            let kept = truth.record.location.map(|at| at.blob);
+            self.gone.retain(|blob| Some(*blob) != kept);
+            self.volume.adopt_nameless(truth.record);
         }
         Ok(())
     }
