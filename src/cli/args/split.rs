@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 /// `split`
 #[derive(Args, Debug)]
 #[command(after_help = "A unit calls these with `+` before the path, so as root and outside of its sandbox; see \
-wamedia-sandboxed@.service.\n\nExample:\n  ExecStartPre=+/usr/bin/wamedia split open\n  ExecStart=/usr/bin/wamedia mount --keep-mount -o allow_other STORE MNT\n  \
+wamedia-sandboxed@.service.\n\nIn a unit:\n  ExecStartPre=+/usr/bin/wamedia split open\n  ExecStart=/usr/bin/wamedia mount --keep-mount -o allow_other STORE MNT\n  \
 ExecStartPost=+/usr/bin/wamedia split mount -o allow_other STORE MNT $MAINPID\n  ExecStop=+-/usr/bin/wamedia split sync MNT\n  \
-ExecStopPost=+-/usr/bin/wamedia split clear MNT")]
+ExecStopPost=+-/usr/bin/wamedia split clear MNT\n\nExample:\n  wamedia split sync /srv/media")]
 pub struct Split {
     /// What to do.
     #[command(subcommand)]
@@ -33,7 +33,7 @@ pub enum SplitAction {
     /// Take the mount away after the daemon has ended by itself; leave it when the next process is to take it over
     #[command(
         after_help = "How the daemon has ended is read from $SERVICE_RESULT and $EXIT_STATUS: after success and 0 the mount is \
-taken away, and whoever still holds it gets errors; in all other cases it is left.\n\nExample:\n  SERVICE_RESULT=success EXIT_STATUS=0 wamedia split clear /srv/media"
+taken away, and whoever still holds it gets errors; in all other cases it is left.\n\nExample:\n  wamedia split clear /srv/media"
     )]
     Clear(SplitAt),
 }

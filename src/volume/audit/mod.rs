@@ -116,20 +116,22 @@ impl AuditLog {
             return self.turn(0, 1, Claim { first: 1, last: 0 });
         };
         // Numbers go on behind the last that is known; the newest file may have been begun and nothing written in it.
-        let mut newest = None;
-        for generation in generations.iter().rev() {
-            newest = self.load(*generation, None)?.last_run();
+        let (mut newest, mut is_begun) = (None, false);
+        for known in generations.iter().rev() {
+            let loaded = self.load(*known, None)?;
+            newest = loaded.last_run();
+            is_begun |= *known == generation && (loaded.has_head || newest.is_some());
             if newest.is_some() {
                 break;
             }
         }
         let (first, next) = newest.unwrap_or((1, 1));
         let claim = Claim { first, last: 0 };
-        let end = JournalFile::reopen(Series::Audit, &self.store, generation, Arc::clone(&self.latch))?.end();
-        if end < AUDIT_MAGIC.len() as u64 {
-            // Its beginning was cut short.
+        if !is_begun {
+            // A crash has cut its beginning short.
             return self.turn(generation - 1, next, claim);
         }
+        let end = JournalFile::reopen(Series::Audit, &self.store, generation, Arc::clone(&self.latch))?.end();
         // Behind what a crash has torn, where a reader looks for the next record.
         let end = end.next_multiple_of(RECORD_ALIGN);
         let file = JournalFile::resume(Series::Audit, &self.store, generation, end, Arc::clone(&self.latch))?;

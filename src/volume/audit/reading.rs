@@ -82,6 +82,8 @@ pub(super) struct Loaded {
     entries: Vec<(u64, Entry)>,
     /// The contents of its whole records.
     contents: Vec<Vec<u8>>,
+    /// Whether it begins as such a file does.
+    pub(super) has_head: bool,
     /// Bytes that are damaged whatever others say.
     damaged: u64,
     gaps: Vec<Gap>,
@@ -184,7 +186,8 @@ impl AuditLog {
         if bytes.len() < head {
             return Ok(loaded);
         }
-        let mut damaged = if bytes.starts_with(&AUDIT_MAGIC) { 0 } else { head as u64 };
+        loaded.has_head = bytes.starts_with(&AUDIT_MAGIC);
+        let mut damaged = 0;
         let (mut position, place) = (head as u64, self.place(generation));
         let mut torn = 0;
         while position < bytes.len() as u64 {
@@ -222,6 +225,10 @@ impl AuditLog {
             }
         }
         loaded.damaged = damaged;
+        // It was durable if its first record was.
+        if let (false, Some((first, _))) = (loaded.has_head, loaded.entries.first()) {
+            loaded.gaps.push(Gap { first: *first, last: *first, bytes: head as u64 });
+        }
         Ok(loaded)
     }
 

@@ -143,6 +143,20 @@ fn records_that_were_never_synced_may_be_missing_and_those_that_were_may_not() {
 }
 
 #[test]
+fn a_file_whose_beginning_a_crash_has_lost_is_no_damage_and_begun_anew() {
+    for beginning in [&b""[..], &b"wam"[..], &[0; 16][..]] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("audit.0000000000000001"), beginning).unwrap();
+        let log = log(dir.path());
+        assert_eq!(log.damaged().unwrap(), []);
+        log.note(removal(1, "a")).unwrap();
+        log.sync().unwrap();
+        log.note(removal(2, "a")).unwrap();
+        assert_eq!((told(&log), log.damaged().unwrap()), (vec![(1, 1), (2, 2)], vec![]));
+    }
+}
+
+#[test]
 fn the_oldest_files_go() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path());
