@@ -42,7 +42,9 @@ same "$(podman exec first cat $at/photo)" picture "without the plugin"
 start_plugin
 end_of "$(daemon_of $place)" KILL
 must_not "not connected" podman exec first cat $at/photo
-must podman restart -t 0 first
+# Not `podman restart`: it may start the container before it has ended its use of the volume.
+must podman stop -t 0 first
+must podman start first
 same "$(podman exec first cat $at/photo)" picture "after the restart"
 must podman rm -f -t 0 first
 is_unmounted $place || fail "mounted without containers"
