@@ -5,7 +5,8 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, openat, statvfs};
+use rustix::fs::{Access, CWD, Mode, OFlags, StatVfsMountFlags, access, openat, statvfs};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen, mount, unmount,
@@ -18,10 +19,12 @@ use crate::error::Result;
 /// Where a directory for a moment can be made, the one to be preferred first.
 const SCRATCH: [&str; 3] = ["/run", "/dev/shm", "/tmp"];
 
-/// Whether the file system of a store is, or is mounted, read-only.
+/// Whether the file system of a store is, or is mounted, read-only; or the part of it that the store is in, as a snapshot of
+/// btrfs is.
 #[must_use]
 pub fn is_read_only(store: &Path) -> bool {
     statvfs(store).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+        || access(store, Access::WRITE_OK) == Err(Errno::ROFS)
 }
 
 /// A path by which a store on a read-only file system can be opened; what is written there lies in memory. It lasts, and
