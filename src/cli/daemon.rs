@@ -342,7 +342,7 @@ fn answering(
 ) -> impl FnOnce() + Send + 'static {
     let log_file = service.log_file.clone();
     move || {
-        if ready.is_background() && log_file.is_none() {
+        if ready.is_background() && log_file.is_none() && !log.to_journal() {
             if stderr_is_file() {
                 log.to_stderr();
             } else if !log.to_syslog() {

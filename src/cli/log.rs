@@ -1,4 +1,4 @@
-//! Where log lines go: stderr, and for a daemon in the background a file or syslog.
+//! Where log lines go, and in which form: stderr, the journal, and for a daemon in the background a file or syslog.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,12 +7,15 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use parking_lot::Mutex;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::journal::{self, Journal};
 use crate::error::{Error, Kind, Result};
 
 /// The socket of syslog, which journald serves too.
@@ -35,6 +38,17 @@ pub enum Course {
     Background,
 }
 
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+    /// Entries of the journal, with their fields
+    Journal,
+}
+
 enum Sink {
     Stderr,
     /// The stderr of a caller that waits for a daemon: it wants to know what is wrong, and nothing else.
@@ -46,22 +60,41 @@ enum Sink {
 
 /// Where log lines go; can be changed while it is in use. Cheap to clone.
 #[derive(Clone)]
-pub struct Log(Arc<Mutex<Sink>>);
+pub struct Log {
+    sink: Arc<Mutex<Sink>>,
+    /// Whether everything goes to the journal, and to the sink only what a caller waits for.
+    in_journal: bool,
+}
 
 impl Log {
-    /// Starts logging to stderr, for the whole process.
+    /// Starts logging, for the whole process: to the journal if that is asked for, or if stderr leads there and nothing else
+    /// is asked for; else to stderr.
     ///
     /// # Errors
-    /// `Invalid` when `level` is neither a level nor a filter.
-    pub fn start(level: Option<&str>, course: Course) -> Result<Log> {
+    /// `Invalid` when `level` is neither a level nor a filter, `Io` when the journal is asked for and there is none.
+    pub fn start(level: Option<&str>, format: Option<Format>, course: Course) -> Result<Log> {
         let default = if course == Course::Command { COMMAND_LEVEL } else { DAEMON_LEVEL };
         let level = level.filter(|level| !level.is_empty()).unwrap_or(default);
         let filter = filter(level)?;
-        let log = Log(Arc::new(Mutex::new(Sink::Stderr)));
+        let is_background = course == Course::Background;
+        let journal = match format {
+            Some(Format::Journal) => {
+                Some(Journal::connect().map_err(|e| Error::io("there is no journal to log to", e))?)
+            }
+            // Without journald's socket the lines still reach the journal by stderr.
+            None if !is_background && journal::is_stderr() => Journal::connect().ok(),
+            _ => None,
+        };
+        let in_journal = journal.is_some();
+        let log = Log { sink: Arc::new(Mutex::new(if in_journal { Sink::Nothing } else { Sink::Stderr })), in_journal };
+        let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());
         // Colours would follow the log to its file.
-        let ansi = course != Course::Background && io::IsTerminal::is_terminal(&io::stderr());
-        let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(log.clone()).finish();
+        let ansi = !is_background && io::IsTerminal::is_terminal(&io::stderr());
+        let lines: Box<dyn Layer<_> + Send + Sync> = match format {
+            Some(Format::Json) => lines.json().flatten_event(true).with_ansi(false).boxed(),
+            _ => lines.with_ansi(ansi).boxed(),
+        };
+        let subscriber = Registry::default().with(filter).with(lines).with(journal);
         // Only the first call in a process counts; a second one would be a test.
         let _ = tracing::subscriber::set_global_default(subscriber);
         Ok(log)
@@ -73,7 +106,7 @@ impl Log {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             // With the log on stderr the usual message is enough.
-            let is_elsewhere = log.0.try_lock().is_some_and(|sink| !matches!(*sink, Sink::Stderr | Sink::Caller));
+            let is_elsewhere = log.sink.try_lock().is_some_and(|sink| !matches!(*sink, Sink::Stderr | Sink::Caller));
             if is_elsewhere {
                 tracing::error!("{panic}");
             }
@@ -84,22 +117,36 @@ impl Log {
     /// Sends what follows to a file, made with mode 0600 or appended to.
     ///
     /// # Errors
-    /// `Io` when it cannot be opened.
+    /// `Io` when it cannot be opened, `Invalid` when the log goes to the journal.
     pub fn to_file(&self, path: &Path) -> Result<()> {
+        if self.in_journal {
+            let message =
+                "the log goes to a file or to the journal: give --log-file, or --log-format journal, not both";
+            return Err(Error::new(Kind::Invalid, message));
+        }
         let file = File::options().create(true).append(true).mode(0o600).open(path);
         let file = file.map_err(|e| Error::io(format!("cannot write the log to {}", path.display()), e))?;
-        *self.0.lock() = Sink::File(file);
+        *self.sink.lock() = Sink::File(file);
         Ok(())
     }
 
     /// Sends warnings and errors to stderr, and nothing else: to the command that waits for a daemon.
     pub fn to_caller(&self) {
-        *self.0.lock() = Sink::Caller;
+        *self.sink.lock() = Sink::Caller;
     }
 
     /// Sends what follows to stderr again.
     pub fn to_stderr(&self) {
-        *self.0.lock() = Sink::Stderr;
+        *self.sink.lock() = Sink::Stderr;
+    }
+
+    /// Leaves what follows to the journal; whether the log goes there.
+    #[must_use]
+    pub fn to_journal(&self) -> bool {
+        if self.in_journal {
+            *self.sink.lock() = Sink::Nothing;
+        }
+        self.in_journal
     }
 
     /// Sends what follows to syslog, or nowhere when there is none; whether there is one.
@@ -110,7 +157,7 @@ impl Log {
             Ok(socket) => (Sink::Syslog(socket), true),
             Err(_) => (Sink::Nothing, false),
         };
-        *self.0.lock() = sink;
+        *self.sink.lock() = sink;
         is_there
     }
 }
@@ -151,7 +198,7 @@ pub struct LogLine {
 
 impl Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match &mut *self.log.0.lock() {
+        match &mut *self.log.sink.lock() {
             Sink::Caller if self.severity > severity(Level::WARN) => {}
             Sink::Stderr | Sink::Caller => io::stderr().write_all(line)?,
             Sink::File(file) => file.write_all(line)?,
@@ -172,7 +219,8 @@ impl Write for LogLine {
 }
 
 /// The severity of a level in syslog's numbers.
-fn severity(level: Level) -> u8 {
+#[must_use]
+pub fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -189,7 +237,7 @@ mod tests {
     fn lines_go_to_the_file_once_it_is_set() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let log = Log(Arc::new(Mutex::new(Sink::Nothing)));
+        let log = Log { sink: Arc::new(Mutex::new(Sink::Nothing)), in_journal: false };
         log.make_writer().write_all(b"before\n").unwrap();
         log.to_file(&path).unwrap();
         log.make_writer().write_all(b"after\n").unwrap();
@@ -206,6 +254,9 @@ mod tests {
         for word in ["warn", "INFO", "off", "info,wamedia::volume=debug", "wamedia::fs", "wamedia"] {
             assert!(filter(word).is_ok(), "{word}");
         }
-        assert_eq!(Log::start(Some("wamedia=loud"), Course::Command).err().map(|e| e.kind()), Some(Kind::Invalid));
+        assert_eq!(
+            Log::start(Some("wamedia=loud"), None, Course::Command).err().map(|e| e.kind()),
+            Some(Kind::Invalid)
+        );
     }
 }

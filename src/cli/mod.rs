@@ -11,6 +11,7 @@ pub mod exit;
 pub mod helper;
 pub mod holder;
 pub mod keeping;
+pub mod journal;
 pub mod keys;
 pub mod log;
 pub mod node;
@@ -66,7 +67,7 @@ fn exit_of(outcome: Outcome) -> Exit {
         Ok(exit) => exit,
         Err(Failure { error, .. }) if output::is_broken_pipe(&error) => Exit::Success,
         Err(Failure { exit, error }) => {
-            eprintln!("wamedia: {error}");
+            eprintln!("{}wamedia: {error}", journal::error_mark());
             exit
         }
     }
@@ -82,7 +83,7 @@ fn course(command: &Command) -> Course {
 }
 
 fn run_parsed(parsed: Cli) -> Outcome {
-    let log = Log::start(parsed.log.as_deref(), course(&parsed.command))?;
+    let log = Log::start(parsed.log.as_deref(), parsed.log_format, course(&parsed.command))?;
     process::harden()?;
     commands::run(parsed.command, &Environment::read(), &log)
 }

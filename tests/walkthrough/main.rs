@@ -8,6 +8,7 @@ mod commands;
 mod expiry;
 mod filling;
 mod keys;
+mod logs;
 mod mounts;
 mod reach;
 

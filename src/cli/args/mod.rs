@@ -29,6 +29,7 @@ pub use volume::*;
 use clap::{Parser, Subcommand};
 
 use super::exit;
+use super::log::Format;
 
 /// An encrypted volume for WhatsApp Business media: plain files in a mounted directory, ciphertext on the disk.
 #[derive(Parser, Debug)]
@@ -44,6 +45,16 @@ pub struct Cli {
     /// How much is logged: error, warn, info, debug, trace, or a filter such as wamedia::volume=debug
     #[arg(long, global = true, env = "WAMEDIA_LOG", value_name = "LEVEL", hide_env_values = true)]
     pub log: Option<String>,
+    /// The form of the log: text, json or journal [default: journal where systemd leads stderr into it, else text]
+    #[arg(
+        long,
+        global = true,
+        env = "WAMEDIA_LOG_FORMAT",
+        value_name = "FORMAT",
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
+    pub log_format: Option<Format>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
