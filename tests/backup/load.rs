@@ -30,6 +30,9 @@ pub struct Known {
     pub hot: HashMap<String, Vec<Arc<Vec<u8>>>>,
 }
 
+/// One thing that a program does, in a directory, with numbers of its own, for the n-th time.
+type Work = fn(&Path, &mut Numbers, u64, &Mutex<Known>);
+
 /// The programs at work.
 pub struct Load {
     known: Arc<Mutex<Known>>,
@@ -41,7 +44,7 @@ impl Load {
     /// Starts them in the directory `root`.
     pub fn start(root: &Path) -> Load {
         let (known, stop) = (Arc::new(Mutex::new(Known::default())), Arc::new(AtomicBool::new(false)));
-        let programs: [fn(&Path, &mut Numbers, u64, &Mutex<Known>); 3] = [add, remove, change];
+        let programs: [Work; 3] = [add, remove, change];
         let threads = (1..).zip(programs).map(|(seed, work)| {
             let (root, known, stop) = (root.to_owned(), Arc::clone(&known), Arc::clone(&stop));
             thread::spawn(move || {
