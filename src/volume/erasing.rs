@@ -122,7 +122,7 @@ pub struct Selection {
 /// What was erased and what was not. All that a signature says is in here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReport {
-    /// [`REPORT_FORMAT`].
+    /// `REPORT_FORMAT`.
     pub format: String,
     /// The volume.
     pub volume_id: String,
