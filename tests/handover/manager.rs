@@ -117,7 +117,7 @@ impl<'a> Manager<'a> {
     pub fn hand_over(&mut self) {
         kill_process(self.pid(), Signal::USR2).unwrap();
         let status = self.wait();
-        assert_eq!(status.code(), Some(12), "{}", self.log());
+        assert_eq!(status.code(), Some(13), "{}", self.log());
     }
 
     /// Has the daemon unmount, as at the end of the service.
