@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry, Request};
+use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyEmpty, ReplyEntry, ReplyXattr, Request};
 
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
@@ -353,6 +353,16 @@ pub(super) fn drop_privileges_of(volume: &Volume, ino: Ino) -> Result<()> {
 pub(super) fn reply_done(reply: ReplyEmpty, answer: Answer<()>) {
     match answer {
         Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// The protocol of extended attributes: their length when the caller has no room yet, `ERANGE` when it has too little.
+pub(super) fn reply_sized(reply: ReplyXattr, room: u32, answer: Answer<Vec<u8>>) {
+    match answer.and_then(|value| Ok((u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?, value))) {
+        Ok((length, _)) if room == 0 => reply.size(length),
+        Ok((length, _)) if length > room => reply.error(Errno::ERANGE),
+        Ok((_, value)) => reply.data(&value),
         Err(errno) => reply.error(errno),
     }
 }

@@ -23,7 +23,7 @@ use crate::volume::origin::Way;
 use crate::volume::{NewNode, OpenMode, Operation, RenameMode, SetAttr, Volume};
 
 use super::adapter::{
-    Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done,
+    Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done, reply_sized,
 };
 use super::agreement::Agreement;
 use super::convert::{allocation, file_attr, node_kind, open_mode, rename_mode, seek_target, time_or_now, xattr_mode};
@@ -596,15 +596,5 @@ impl Filesystem for WamediaFs {
         reply: ReplyPoll,
     ) {
         reply.error(Errno::ENOSYS);
-    }
-}
-
-/// The protocol of extended attributes: their length when the caller has no room yet, `ERANGE` when it has too little.
-fn reply_sized(reply: ReplyXattr, room: u32, answer: Answer<Vec<u8>>) {
-    match answer.and_then(|value| Ok((u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?, value))) {
-        Ok((length, _)) if room == 0 => reply.size(length),
-        Ok((length, _)) if length > room => reply.error(Errno::ERANGE),
-        Ok((_, value)) => reply.data(&value),
-        Err(errno) => reply.error(errno),
     }
 }

@@ -292,7 +292,7 @@ until_holds is_idle
 
 step "the log: entries of the journal, with priority and fields"
 entries() { inside journalctl --no-pager -o json -u wamedia@media "$@"; }
-entries WAMEDIA_STOPPED=Clean WAMEDIA_STOPPED=Aborted | grep -c '"MESSAGE":"unmounted stopped=' >/dev/null || fail "no entry with a field"
+entries WAMEDIA_STOPPED=Clean WAMEDIA_STOPPED=Aborted WAMEDIA_STOPPED=StillHeld | grep -c '"MESSAGE":"unmounted stopped=' >/dev/null || fail "no entry with a field"
 entries PRIORITY=4 _TRANSPORT=journal | grep -c '"WAMEDIA_TARGET":"wamedia::' >/dev/null || fail "no warning is an entry of its own"
 entries PRIORITY=3 _TRANSPORT=stdout SYSLOG_IDENTIFIER=wamedia | grep -c '"MESSAGE":"wamedia: ' >/dev/null || fail "what kept the service from starting is no error"
 if entries PRIORITY=6 _TRANSPORT=stdout SYSLOG_IDENTIFIER=wamedia | grep -c wamedia:: >/dev/null; then fail "lines of the log go to stderr too"; fi
