@@ -1,12 +1,11 @@
 //! `erase`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::matching::MatchArgs;
 use super::options::{KeyArgs, OutputArgs, TargetArgs};
-use crate::cli::values;
 
 /// `erase`
 #[derive(Args, Debug)]
@@ -36,7 +35,7 @@ pub struct Erase {
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Which media are matched.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options that match media")]
     pub matching: MatchArgs,
     /// Only tell what would be erased
     #[arg(long)]
@@ -59,30 +58,6 @@ pub struct Erase {
     /// Form of the result; as JSON it is the report.
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// Which media are matched.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-#[command(next_help_heading = "Options that match media")]
-pub struct MatchArgs {
-    /// Media of this type
-    #[arg(long = "type", value_name = "TYPE", value_parser = values::mime_pattern)]
-    pub mime_type: Option<String>,
-    /// Media of at least this age
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub older_than: Option<Duration>,
-    /// Media of more bytes
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    pub larger: Option<u64>,
-    /// Expired media
-    #[arg(long)]
-    pub expired: bool,
-    /// Media below this directory of the volume
-    #[arg(long, value_name = "DIR", value_parser = values::directory)]
-    pub below: Option<String>,
-    /// Media with this extended attribute
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::attribute)]
-    pub attribute: Option<(String, String)>,
 }
 
 /// What `erase` can do beside.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::matching::MatchArgs;
 use super::options::{KeyArgs, OutputArgs, TargetArgs};
 use crate::cli::values;
 
@@ -33,27 +34,12 @@ pub struct Ls {
     /// The volume.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Only expired media
-    #[arg(long)]
-    pub expired: bool,
-    /// Only media of this type
-    #[arg(long = "type", value_name = "TYPE", value_parser = values::mime_pattern)]
-    pub mime_type: Option<String>,
-    /// Only media of at least this age
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub older_than: Option<Duration>,
-    /// Only media of more bytes
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    pub larger: Option<u64>,
+    /// Which media are listed.
+    #[command(flatten)]
+    pub matching: MatchArgs,
     /// Only held media
     #[arg(long)]
     pub held: bool,
-    /// Only media below this directory of the volume
-    #[arg(long, value_name = "DIR", value_parser = values::directory)]
-    pub below: Option<String>,
-    /// Only media with this extended attribute
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::attribute)]
-    pub attribute: Option<(String, String)>,
     /// In which order; without it, in the order of the index, and with the least memory
     #[arg(long, value_name = "BY", value_enum)]
     pub sort: Option<SortBy>,

@@ -18,7 +18,7 @@ use crate::cli::session::{self, Session};
 use crate::cli::target::Target;
 use crate::control::{EraseRequest, Event, Reply, Request};
 use crate::error::{Error, Kind, Result};
-use crate::volume::{ErasedMedium, ErasureReport, MediaFilter, SignedReport};
+use crate::volume::{ErasedMedium, ErasureReport, SignedReport};
 
 /// Bytes a list of media, and a report, may have.
 const MAX_INPUT: u64 = 256 << 20;
@@ -102,7 +102,7 @@ fn request(args: &Erase, target: &Target) -> Result<EraseRequest> {
             return Err(Error::new(Kind::Invalid, message));
         }
         (true, false) => (media::names(target, &media)?, None),
-        (false, true) => (Vec::new(), Some(filter(&args.matching))),
+        (false, true) => (Vec::new(), Some(args.matching.filter())),
     };
     Ok(EraseRequest {
         media,
@@ -112,18 +112,6 @@ fn request(args: &Erase, target: &Target) -> Result<EraseRequest> {
         on_behalf_of: args.on_behalf_of.clone(),
         reason: args.reason.clone(),
     })
-}
-
-fn filter(args: &MatchArgs) -> MediaFilter {
-    MediaFilter {
-        expired: args.expired,
-        mime_type: args.mime_type.clone(),
-        older_than: args.older_than,
-        larger: args.larger,
-        held: false,
-        below: args.below.clone(),
-        attribute: args.attribute.clone(),
-    }
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -51,22 +51,14 @@ pub fn list(args: &Ls, environment: &Environment) -> Outcome {
 
 /// The filter of the options; a directory below the mount point filters too.
 fn filter(args: &Ls, target: &Target) -> Result<MediaFilter> {
-    let below = match (&target.inside, &args.below) {
+    let below = match (&target.inside, &args.matching.below) {
         (Some(_), Some(_)) => {
             return Err(Error::new(Kind::Invalid, "name the directory either with --below or as part of TARGET"));
         }
         (Some(inside), None) => Some(super::media::path_text(inside)?),
         (None, below) => below.clone(),
     };
-    Ok(MediaFilter {
-        expired: args.expired,
-        mime_type: args.mime_type.clone(),
-        older_than: args.older_than,
-        larger: args.larger,
-        held: args.held,
-        below,
-        attribute: args.attribute.clone(),
-    })
+    Ok(MediaFilter { held: args.held, below, ..args.matching.filter() })
 }
 
 /// Gives page after page to `take` until it says that it has enough.
