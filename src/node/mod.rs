@@ -27,6 +27,7 @@ pub mod settings;
 mod tables;
 pub mod tokens;
 
+mod arriving;
 mod client;
 mod downloads;
 pub mod fetch;

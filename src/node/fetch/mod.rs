@@ -10,20 +10,17 @@ mod error;
 mod resolver;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt};
 use reqwest::dns::Resolve;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, Response};
 use url::{Host, Url};
 
 use super::Secret;
+use super::arriving::Arriving;
 use super::client::{self, Bounds, Deadline, bounded};
 use crate::error::Result;
 use address::Allowed;
@@ -210,44 +207,8 @@ fn failed(error: reqwest::Error) -> FetchError {
     }
 }
 
-/// A medium as it comes from a link. An error is the last thing that comes; without one, all bytes have come that the
-/// server had told of.
-pub struct Fetched {
-    length: Option<u64>,
-    content_type: Option<String>,
-    pieces: BoxStream<'static, Fetch<Bytes>>,
-}
-
-impl Fetched {
-    /// How many bytes will come, if the server told.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
-    /// The `Content-Type`, if the server told one.
-    #[must_use]
-    pub fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
-    }
-}
-
-impl Stream for Fetched {
-    type Item = Fetch<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.pieces.as_mut().poll_next(cx)
-    }
-}
-
-impl fmt::Debug for Fetched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetched")
-            .field("length", &self.length)
-            .field("content_type", &self.content_type)
-            .finish_non_exhaustive()
-    }
-}
+/// A medium as it comes from a link.
+pub type Fetched = Arriving<FetchError>;
 
 #[cfg(test)]
 mod tests {

@@ -14,18 +14,16 @@ mod sending;
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::stream::BoxStream;
 
 pub use config::{CLOUD_API_BASE, DIALOG_360_BASE, Timeouts, UpstreamConfig};
 pub use error::{Refusal, UpstreamError};
 pub use health::UpstreamHealth;
 
+use super::arriving::Arriving;
 use crate::error::Result;
 use directory::Directory;
 use graph::Graph;
@@ -70,41 +68,8 @@ pub struct Sent {
     pub ids: Vec<String>,
 }
 
-/// The bytes of a medium as they come from the upstream. An error is the last thing that comes; when the end comes
-/// without one, there were as many bytes as the upstream had promised. The digest is for the caller to compare.
-pub struct Body {
-    length: Option<u64>,
-    content_type: Option<String>,
-    pieces: BoxStream<'static, std::result::Result<Bytes, UpstreamError>>,
-}
-
-impl Body {
-    /// How many bytes will come, if known beforehand.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
-    /// The content type that was sent along; [`Lookup::mime_type`] is the one that counts.
-    #[must_use]
-    pub fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
-    }
-}
-
-impl Stream for Body {
-    type Item = std::result::Result<Bytes, UpstreamError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.pieces.as_mut().poll_next(cx)
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
-    }
-}
+/// The bytes of a medium as they come from the upstream. Of the content types it is [`Lookup::mime_type`] that counts.
+pub type Body = Arriving<UpstreamError>;
 
 /// One upstream. Cheap to clone; the clones share connections.
 #[derive(Clone)]
