@@ -12,34 +12,19 @@ clean_up() {
     exit $status
 }
 
-step() { echo "--- $*"; }
-
-fail() {
-    echo "FAILED: $*" >&2
-    inside systemctl status --no-pager --full wamedia-docker-plugin.socket wamedia-docker-plugin.service >&2
-    inside journalctl --no-pager -o short-precise -n 80 -u wamedia-docker-plugin.service -t wamedia >&2
-    exit 1
+tell_more() {
+    inside systemctl status --no-pager --full wamedia-docker-plugin.socket wamedia-docker-plugin.service
+    inside journalctl --no-pager -o short-precise -n 80 -u wamedia-docker-plugin.service -t wamedia
 }
 
-# Runs a command where the systemd of the test rules.
-inside() { timeout --kill-after=5 60 nsenter -t "$leader" -a -- "$@"; }
-
-must() { inside "$@" || fail "$*"; }
+patience=60
+source "$systemd/tools.sh"
 
 ask() { inside curl --silent --show-error --max-time 20 --unix-socket /run/docker/plugins/wamedia.sock -d "$2" "http://plugin/VolumeDriver.$1"; }
 
 must_ask() { told=$(ask "$1" "$2") && [[ $told == *"$3"* ]] || fail "$1 $2: $told"; }
 
 property() { inside systemctl show wamedia-docker-plugin.service -p "$1" --value; }
-
-until_holds() {
-    local end=$((SECONDS + 60))
-    while [ $SECONDS -lt $end ]; do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    fail "$* does not come to hold"
-}
 
 is_active_but_not() { [ "$(property ActiveState)" = active ] && [ "$(property MainPID)" != "$1" ]; }
 

@@ -7,21 +7,14 @@ dir=$1 project=$2 binary=$3 manual=$4
 systemd=$project/tests/systemd
 export LC_ALL=C.UTF-8
 
-step() { echo "--- $*"; }
-
-fail() {
-    echo "FAILED: $*" >&2
-    if [ -n "$leader" ]; then
-        inside systemctl status --no-pager --full 'wamedia*' >&2
-        inside journalctl --no-pager -o short-precise -n 60 -u 'wamedia*' -t wamedia >&2
-    fi
-    exit 1
+tell_more() {
+    [ -n "$leader" ] || return 0
+    inside systemctl status --no-pager --full 'wamedia*'
+    inside journalctl --no-pager -o short-precise -n 60 -u 'wamedia*' -t wamedia
 }
 
-# Runs a command where the systemd of the test rules.
-inside() { timeout --kill-after=5 120 nsenter -t "$leader" -a -- "$@"; }
-
-must() { inside "$@" || fail "$*"; }
+patience=120
+source "$systemd/tools.sh"
 
 main_pid() { inside systemctl show wamedia@media -p MainPID --value; }
 

@@ -14,31 +14,13 @@ clean_up() {
     exit $status
 }
 
-step() { echo "--- $*"; }
-
-fail() {
-    echo "FAILED: $*" >&2
-    inside systemctl status --no-pager --full 'wamedia@*' 'wamedia-sandboxed@*' srv-table.mount srv-auto.mount >&2
-    inside journalctl --no-pager -o short-precise -n 120 -u 'wamedia@*' -u 'wamedia-sandboxed@*' -u 'srv-*' -t wamedia -t mount >&2
-    exit 1
+tell_more() {
+    inside systemctl status --no-pager --full 'wamedia@*' 'wamedia-sandboxed@*' srv-table.mount srv-auto.mount
+    inside journalctl --no-pager -o short-precise -n 120 -u 'wamedia@*' -u 'wamedia-sandboxed@*' -u 'srv-*' -t wamedia -t mount
 }
 
-# Runs a command where the systemd of the test rules.
-inside() { timeout --kill-after=5 120 nsenter -t "$leader" -a -- "$@"; }
-
-must() { inside "$@" || fail "$*"; }
-
-must_not() { ! inside "$@" 2>/dev/null || fail "$* has succeeded"; }
-
-# Waits until a condition holds.
-until_holds() {
-    local end=$((SECONDS + 60))
-    while [ $SECONDS -lt $end ]; do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    fail "$* does not come to hold"
-}
+patience=120
+source "$here/tools.sh"
 
 property() { inside systemctl show "$1" -p "$2" --value; }
 
