@@ -3,7 +3,7 @@
 use super::Volume;
 use super::aging::{age_start, secs};
 use super::inode::State;
-use super::origin::{Way, by_way, current};
+use super::origin::{Way, by_way};
 use super::types::{PurgeReport, PurgeWish, Purged};
 use crate::error::{Kind, Result};
 use crate::ids::Ino;
@@ -54,7 +54,7 @@ impl Volume {
                 if wish.due && !self.is_due(&key)? {
                     continue;
                 }
-                let told = self.purge_one(ino, &key, wish, list.is_some(), &mut report)?;
+                let told = by_way(Way::Purge, || self.purge_one(ino, &key, wish, list.is_some(), &mut report))?;
                 if let (Some(told), Some(list)) = (told, &mut list) {
                     list(told);
                 }
@@ -101,8 +101,6 @@ impl Volume {
         if !is_old {
             return Ok(None);
         }
-        // Whoever looks at the page is told apart from who purges.
-        let way = if current().way == Way::Page { Way::Page } else { Way::Purge };
         // Its names are gone with it.
         let told = match is_listed && is_expired {
             true => self.purged(ino, size, blob_bytes).ok(),
@@ -111,8 +109,8 @@ impl Volume {
         let removed = match (is_expired, wish.dry_run, wish.due) {
             (false, ..) => false,
             (true, true, _) => true,
-            (true, false, true) => by_way(way, || self.remove_due(ino, key))?,
-            (true, false, false) => match by_way(way, || self.remove_expired(ino)) {
+            (true, false, true) => self.remove_due(ino, key)?,
+            (true, false, false) => match self.remove_expired(ino) {
                 Ok(()) => true,
                 Err(e) if matches!(e.kind(), Kind::NotExpired | Kind::NotFound) => false,
                 Err(e) => return Err(e),

@@ -147,7 +147,7 @@ impl Volume {
 
     /// Goes on for one tick; `looks` has it ask how the volume is.
     pub(super) fn sweep_some(&self, looks: bool) {
-        let acts = self.sweeping.is_scheduled.load(Ordering::Acquire) && self.store.latch().reason().is_none();
+        let acts = self.sweeping.is_scheduled() && self.store.latch().reason().is_none();
         if !acts && !self.has_listener() {
             return;
         }
