@@ -205,11 +205,10 @@ fn begin(
     (runtime, signals): (&Runtime, &mut Signals),
 ) -> std::result::Result<Running, Failure> {
     let outlets = std::mem::take(&mut service.outlets);
-    let with_events = |config| NodeConfig { event_url: outlets.url.clone(), ..config };
-    let node = service.node.take().map(|config| node::prepare(volume, with_events(config), runtime)).transpose()?;
-    let events = match (&node, &outlets.url) {
-        (None, Some(url)) => Some(node::prepare_events(volume, url.clone())?),
-        _ => None,
+    let node = match (service.node.take(), outlets.url.clone()) {
+        (Some(config), event_url) => Some(node::prepare(volume, NodeConfig { event_url, ..config }, runtime)?),
+        (None, Some(url)) => Some(node::prepare_events(volume, url)?),
+        (None, None) => None,
     };
     let listener = socket::bind(&service.store)?;
     let mounting = service.mount.as_mut().map(|at| mount(at, (runtime, signals)));
@@ -224,7 +223,7 @@ fn begin(
     ready.leave_session();
     let (stop_sender, stops) = mpsc::channel(1);
     let (end, ended) = watch::channel(false);
-    let core = node.as_ref().map(node::Prepared::core).or_else(|| events.clone());
+    let core = node.as_ref().map(node::Prepared::core);
     let door = core.clone().map_or_else(|| Door::new(Arc::clone(volume)), Door::to);
     let answers = VolumeService::new(Arc::clone(volume)).with_node(Arc::new(door)).read_only(service.is_read_only());
     let server = Server::new(hello(&service, volume), Arc::new(answers), stop_sender);
@@ -249,7 +248,7 @@ fn begin(
     };
     let mount_point = service.mount.as_ref().map(|at| at.point.as_path());
     let outlets = outlets::start(outlets, volume, (&service.store, mount_point), core, runtime);
-    let node = node.map(|node| node.start(runtime)).or_else(|| events.map(|core| node::start_events(core, runtime)));
+    let node = node.map(|node| node.start(runtime));
     // Without a mount it is the node that answers.
     answering.into_iter().for_each(|tell| tell());
     let _within = runtime.enter();

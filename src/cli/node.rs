@@ -143,20 +143,13 @@ pub fn prepare(volume: &Arc<Volume>, config: NodeConfig, runtime: &Runtime) -> R
     Ok(Prepared { core, api, page, tls })
 }
 
-/// What keeps events for a URL, and posts them, of a volume without a node that answers.
+/// The same for a volume without a node that answers: it keeps events for a URL, and posts them.
 ///
 /// # Errors
 /// `Damaged`, `Io`.
-pub fn prepare_events(volume: &Arc<Volume>, url: Secret) -> Result<Arc<Core>> {
+pub fn prepare_events(volume: &Arc<Volume>, url: Secret) -> Result<Prepared> {
     let config = NodeConfig { event_url: Some(url), drain_timeout: EVENTS_DRAIN, ..NodeConfig::new(DEFAULT_LISTEN) };
-    Core::new(Arc::clone(volume), config)
-}
-
-/// Posts events from now on.
-#[must_use]
-pub fn start_events(core: Arc<Core>, runtime: &Runtime) -> Running {
-    let (end, ended) = watch::channel(false);
-    Running { end, tasks: Vec::new(), work: Some(runtime.spawn(node::work_for_events(core, ended))) }
+    Ok(Prepared { core: Core::new(Arc::clone(volume), config)?, api: None, page: None, tls: None })
 }
 
 impl Prepared {
