@@ -20,12 +20,6 @@ pub fn time(at: Timestamp) -> String {
     }
 }
 
-/// A point in time as RFC 3339 in UTC; one outside of the years -9999 to 9999 as seconds since 1970.
-#[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
-    at.rfc3339()
-}
-
 /// Text from the volume without what a terminal would obey: control characters become `\x1b` and the like.
 #[must_use]
 pub fn printable(text: &str) -> String {

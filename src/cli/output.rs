@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
-pub use crate::words::{media_count, printable, rfc3339, size, time};
+pub use crate::words::{media_count, printable, size, time};
 
 /// Writes one line to stdout.
 ///
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn dates_for_programs_are_rfc_3339() {
-        assert_eq!(rfc3339(Timestamp { secs: 0, nanos: 0 }), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(Timestamp { secs: -1, nanos: 500_000_000 }), "1969-12-31T23:59:59.5Z");
-        assert_eq!(rfc3339(Timestamp { secs: i64::MAX, nanos: 0 }), i64::MAX.to_string());
+        assert_eq!(Timestamp { secs: 0, nanos: 0 }.rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp { secs: -1, nanos: 500_000_000 }.rfc3339(), "1969-12-31T23:59:59.5Z");
+        assert_eq!(Timestamp { secs: i64::MAX, nanos: 0 }.rfc3339(), i64::MAX.to_string());
         assert_eq!(time(Timestamp { secs: i64::MIN, nanos: 0 }), format!("@{}", i64::MIN));
         assert_eq!(time(Timestamp { secs: 86_400 * 400, nanos: 0 }).len(), 19);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::output::rfc3339;
+use crate::clock::Timestamp;
 use crate::control::Hello;
 use crate::volume::{
     AgeBy, DamagedMedium, ExpiryAction, Finding, Medium, Policy, ReserveAmount, RetentionRule, ScrubStatus, Selector,
@@ -44,9 +44,9 @@ impl<'a> MediumView<'a> {
             verdict: medium.verdict.as_deref(),
             size: medium.size,
             sha256: medium.sha256.as_deref(),
-            written: rfc3339(medium.mtime),
-            used: rfc3339(medium.used),
-            expires: medium.expires.map(rfc3339),
+            written: medium.mtime.rfc3339(),
+            used: medium.used.rfc3339(),
+            expires: medium.expires.map(Timestamp::rfc3339),
             expired: medium.expired,
             held: medium.held,
             open_for_writing: medium.open_for_writing,
@@ -109,7 +109,7 @@ impl SweepView {
             purge_at_percent: status.purge_at,
             percent: status.percent,
             warned: status.is_warned,
-            last: status.last.map(rfc3339),
+            last: status.last.map(Timestamp::rfc3339),
             purged_media: status.purged_media,
             purged_bytes: status.purged_bytes,
         }
@@ -159,26 +159,26 @@ impl<'a> ScrubView<'a> {
             blob: &damaged.blob,
             chunk: damaged.chunk,
             problem: &damaged.problem,
-            found: rfc3339(damaged.found),
+            found: damaged.found.rfc3339(),
         };
         ScrubView {
             running: status.is_running,
             rate: status.rate,
             run: status.run.as_ref().map(|run| ScrubRunView {
-                started: rfc3339(run.started),
+                started: run.started.rfc3339(),
                 finished: None,
                 blobs: run.blobs,
                 bytes: run.bytes,
                 damaged_media: run.damaged,
             }),
             last: status.last.as_ref().map(|last| ScrubRunView {
-                started: rfc3339(last.started),
-                finished: Some(rfc3339(last.finished)),
+                started: last.started.rfc3339(),
+                finished: Some(last.finished.rfc3339()),
                 blobs: last.blobs,
                 bytes: last.bytes,
                 damaged_media: last.damaged,
             }),
-            next: status.next.map(rfc3339),
+            next: status.next.map(Timestamp::rfc3339),
             damaged_media: status.damaged_media,
             damaged: status.damaged.iter().map(damaged).collect(),
         }
@@ -219,7 +219,7 @@ impl<'a> StatusView<'a> {
             expired: status.expired,
             expired_bytes: status.expired_bytes,
             held: status.held,
-            oldest: status.oldest.map(rfc3339),
+            oldest: status.oldest.map(Timestamp::rfc3339),
             backing_free_bytes: status.backing_free_bytes,
             floor_bytes: status.floor_bytes,
             by_kind: status

@@ -114,7 +114,7 @@ fn view(removed: &Removed) -> RemovedView<'_> {
     let actor = removed.actor.as_ref();
     RemovedView {
         number: removed.number,
-        time: output::rfc3339(removed.at),
+        time: removed.at.rfc3339(),
         way: removed.way.as_str(),
         uid: actor.and_then(|actor| actor.uid),
         pid: actor.and_then(|actor| actor.pid),

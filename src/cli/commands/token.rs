@@ -10,6 +10,7 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
 use crate::cli::target::Target;
 use crate::cli::{node, output, session};
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::node::admin::{Answer, Wish};
 use crate::node::tokens::{Role, Token};
@@ -47,8 +48,8 @@ impl<'a> TokenView<'a> {
         TokenView {
             name: &token.name,
             role: token.role,
-            created: output::rfc3339(token.created),
-            expires: token.expires.map(output::rfc3339),
+            created: token.created.rfc3339(),
+            expires: token.expires.map(Timestamp::rfc3339),
             login: token.login,
             token: text,
         }

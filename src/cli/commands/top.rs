@@ -8,11 +8,12 @@ use super::Outcome;
 use crate::cli::args::Top;
 use crate::cli::environment::Environment;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, rfc3339};
+use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::target::Target;
 use crate::cli::top::{self, Look};
 use crate::cli::views::StatusView;
+use crate::clock::Timestamp;
 use crate::node::figures::NodeFigures;
 
 /// Shows how a volume is doing and what is asked of it: live, or once.
@@ -72,7 +73,7 @@ struct RequestView<'a> {
 fn view<'a>(look: &'a Look, target: &'a Target, session: &'a Session) -> View<'a> {
     let (overview, growth) = (&look.overview, &look.overview.growth);
     let sample = |sample: &crate::volume::Sample| SampleView {
-        at: rfc3339(crate::clock::Timestamp { secs: sample.secs, nanos: 0 }),
+        at: Timestamp { secs: sample.secs, nanos: 0 }.rfc3339(),
         used_bytes: sample.used_bytes,
         media: sample.media,
     };
@@ -81,7 +82,7 @@ fn view<'a>(look: &'a Look, target: &'a Target, session: &'a Session) -> View<'a
         growth: GrowthView {
             size_bytes: growth.size_bytes,
             bytes_a_day: growth.bytes_a_day,
-            full_at: growth.full_at.map(rfc3339),
+            full_at: growth.full_at.map(Timestamp::rfc3339),
             samples: growth.samples.iter().map(sample).collect(),
         },
         requests: overview

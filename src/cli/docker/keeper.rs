@@ -16,10 +16,10 @@ use super::options::{Settled, settle};
 use crate::cli::args::{Cipher, KeyArgs};
 use crate::cli::commands::{MakeStore, make_store};
 use crate::cli::environment::Environment;
-use crate::cli::output::{rfc3339, size, size_limit};
+use crate::cli::output::{size, size_limit};
 use crate::cli::session;
 use crate::cli::target::{self, Target};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::control::{Client, Reply, Request};
 use crate::crypto::Suite;
 use crate::docker::{Asked, Figures, Found, Keeper, Left, Wishes};
@@ -289,7 +289,7 @@ impl Keeper for Stores {
 
     fn now(&self) -> String {
         let now = SystemClock.now();
-        rfc3339(crate::clock::Timestamp { nanos: 0, ..now })
+        Timestamp { nanos: 0, ..now }.rfc3339()
     }
 }
 
@@ -344,7 +344,7 @@ fn figures_of(status: &Status) -> Figures {
         ("expired", status.expired.into()),
         ("expired_bytes", status.expired_bytes.into()),
         ("held", status.held.into()),
-        ("oldest", json!(status.oldest.map(rfc3339))),
+        ("oldest", json!(status.oldest.map(Timestamp::rfc3339))),
         ("refused_writes", status.refused_writes.into()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

@@ -9,7 +9,7 @@ use super::{Asked, Home, Listed, chart};
 use crate::clock::{Timestamp, short};
 use crate::node::figures::NodeFigures;
 use crate::volume::{AgeClass, ExpiryAction, Growth, Medium, ScrubStatus, Status};
-use crate::words::{media_count, printable, rfc3339, size, time};
+use crate::words::{media_count, printable, size, time};
 
 const PAGES: [(&str, &str); 3] = [("/", "Overview"), ("/expired", "Expired"), ("/held", "Held")];
 
@@ -82,7 +82,7 @@ pub fn login(refused: Option<&str>) -> Markup {
 }
 
 fn at(when: Timestamp) -> Markup {
-    html! { time datetime=(rfc3339(when)) { (time(when)) } }
+    html! { time datetime=(when.rfc3339()) { (time(when)) } }
 }
 
 fn percent(part: u64, whole: u64) -> u128 {
