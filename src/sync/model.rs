@@ -13,7 +13,7 @@ pub use shuttle::sync::atomic;
 
 /// Threads of the model.
 pub mod thread {
-    pub use shuttle::thread::{Builder, JoinHandle, sleep, spawn};
+    pub use shuttle::thread::{Builder, JoinHandle, park, sleep, spawn};
 }
 
 const UNPOISONED: &str = "no thread of a model panics and goes on";
@@ -169,7 +169,7 @@ pub mod channel {
     use std::sync::Arc;
     use std::time::Duration;
 
-    pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TrySendError};
+    pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
     use super::{Condvar, Mutex};
 
@@ -250,6 +250,19 @@ pub mod channel {
                     return Err(RecvError);
                 }
                 self.0.changed.wait(&mut queue);
+            }
+        }
+
+        /// A value that is there already.
+        pub fn try_recv(&self) -> Result<T, TryRecvError> {
+            let mut queue = self.0.queue.lock();
+            match queue.waiting.pop_front() {
+                Some(value) => {
+                    self.0.changed.notify_all();
+                    Ok(value)
+                }
+                None if queue.senders == 0 => Err(TryRecvError::Disconnected),
+                None => Err(TryRecvError::Empty),
             }
         }
 

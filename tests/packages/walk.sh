@@ -47,7 +47,9 @@ second_deb=$(echo "$dir"/second/*.deb) second_rpm=$(echo "$dir"/second/*.rpm)
 step "lintian"
 # As root it looks at the package as another user, who must be let in.
 chmod 755 "$dir" "$dir/first"
-lintian --allow-root --fail-on error,warning "$first_deb" || fail lintian
+# It leaves databases of what it saw where temporary files are made.
+mkdir --mode 1777 "$dir/tmp"
+TMPDIR=$dir/tmp lintian --allow-root --fail-on error,warning "$first_deb" || fail lintian
 
 step "what is in them"
 dpkg-deb --fsys-tarfile "$first_deb" | tar -t | sed 's:^\./:/:' | grep -v '/$' | sort >"$dir/deb.files"
