@@ -101,6 +101,10 @@ impl WamediaFs {
         }
         let mut after = if offset <= LAST_SPECIAL { 0 } else { offset };
         let page = if with_attrs { PAGE_WITH_ATTRS } else { PAGE };
+        // The kernel asks for the beginning of every listing with attributes, in replies as large as the program's buffer,
+        // which may hold thousands of entries. Whoever then looks at some of the first is given the rest with attributes too;
+        // whoever wants names alone does not pay for more than these.
+        let is_trial = with_attrs && offset == 0;
         loop {
             let entries =
                 self.ask_within(Operation::Readdir, dir, |volume| volume.readdir(dir, after, page, with_attrs))?;
@@ -118,7 +122,7 @@ impl WamediaFs {
                 }
             }
             match entries.last() {
-                Some(last) if entries.len() == page => after = last.cookie,
+                Some(last) if entries.len() == page && !is_trial => after = last.cookie,
                 _ => return Ok(()),
             }
         }
