@@ -109,10 +109,31 @@ impl Pages {
         }
     }
 
-    /// The page after `leaf`; `None` after the last one. Errors as for [`Pages::holding`].
-    pub(super) fn next(&self, leaf: &Leaf) -> Result<Option<Arc<Leaf>>> {
+    /// The page after `leaf`; `None` after the last one. Where it has to be read, it is together with those behind it, `run`
+    /// pages in all. Errors as for [`Pages::holding`].
+    pub(super) fn next(&self, leaf: &Leaf, run: usize) -> Result<Option<Arc<Leaf>>> {
         let Some(end) = &leaf.end else { return Ok(None) };
+        self.keep_run(leaf.front, &page_name(leaf.front, Some(end)), run);
         self.next_at(leaf.front, end).map(Some)
+    }
+
+    /// Opens and keeps up to `run` pages of `front` from the one that holds the full key `at` on, unless that one is here. The
+    /// base finds neighbours far sooner than each by its name. What fails is left to whoever needs that page.
+    fn keep_run(&self, front: u8, at: &[u8], run: usize) {
+        let (kept, epoch) = self.leaves.holding(at);
+        if kept.is_some() {
+            return;
+        }
+        let mut found = Vec::with_capacity(run);
+        let read = self.base.each(Bound::Excluded(at), run, &mut |name, sealed| {
+            if name.first().is_some_and(|byte| byte & !1 == front) {
+                found.push((name.to_vec(), sealed.to_vec()));
+            }
+        });
+        for (name, sealed) in read.map(|()| found).unwrap_or_default() {
+            let Ok(leaf) = self.open(&name, &sealed) else { return };
+            self.leaves.keep(name, &Arc::new(leaf), epoch);
+        }
     }
 
     /// The page of `front` that starts at `low`, which must exist. Errors as for [`Pages::holding`].

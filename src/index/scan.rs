@@ -14,6 +14,9 @@ use crate::error::Result;
 /// How many changes in memory are looked at in one go.
 const CHUNK: usize = 1024;
 
+/// Pages that are read together at most, when one after the other is needed. A node of sled holds 9 to 16.
+const RUN: usize = 16;
+
 /// What to look for. The bounds are full keys.
 pub(super) struct Span<'a> {
     /// Twice the table's number.
@@ -69,6 +72,8 @@ struct Cursor<'a> {
     span: &'a Span<'a>,
     leaf: Option<Arc<Leaf>>,
     ready: VecDeque<Record>,
+    /// Pages that were read together last.
+    run: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -80,7 +85,7 @@ impl<'a> Cursor<'a> {
             (true, _, Bound::Included(to)) => pages.holding(to)?,
             (true, _, Bound::Unbounded) => pages.last(span.front)?,
         };
-        let mut cursor = Cursor { pages, span, leaf, ready: VecDeque::new() };
+        let mut cursor = Cursor { pages, span, leaf, ready: VecDeque::new(), run: 1 };
         cursor.load()?;
         Ok(cursor)
     }
@@ -113,7 +118,8 @@ impl<'a> Cursor<'a> {
         self.leaf = if self.span.down {
             if self.span.above_start(leaf.reader()?.low()) { self.pages.previous(&leaf)? } else { None }
         } else if leaf.end.as_deref().is_some_and(|end| self.span.below_end(end)) {
-            self.pages.next(&leaf)?
+            self.run = (self.run * 2).min(RUN);
+            self.pages.next(&leaf, self.run)?
         } else {
             None
         };
