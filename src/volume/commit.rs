@@ -19,7 +19,7 @@ use super::{OpenFile, SNIFF_BYTES, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::format::attributes::{EndRef, Facts};
 use crate::format::content::{Content, Place};
-use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, MAX_META_LEN, TRAILER_LEN, encode_trailer};
+use crate::format::frame::{FRAME_OVERHEAD, FrameKind, HEAD_LEN, MAX_META_LEN, TAG_LEN, TRAILER_LEN, encode_trailer};
 use crate::format::geometry::{chunk_count, chunk_len};
 use crate::ids::{FileKind, Ino};
 use crate::media;
@@ -182,6 +182,7 @@ impl Volume {
             }
             let mut frame = self.sealer.buffer();
             frame.clear();
+            frame.reserve_exact(dirty.frame.len() + TAG_LEN);
             frame.extend_from_slice(&dirty.frame);
             open.cipher.seal(FrameKind::Data, open.end, open.next_frame, *chunk, &mut frame);
             content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::sealer::{Buffer, Flight, Lane};
-use crate::format::frame::{CHUNK_LEN, HEAD_LEN};
+use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, HEAD_LEN};
 
 /// The most chunks of one file that wait in memory for more writes.
 pub(super) const MAX_DIRTY_CHUNKS: usize = 32;
+
+/// With a write of so many bytes a chunk will hardly stay much shorter than a whole one.
+const LARGE_WRITE: usize = CHUNK_LEN / 4;
 
 /// A chunk in memory, in the layout of its frame.
 pub(super) struct Dirty {
@@ -26,6 +29,11 @@ impl Dirty {
     /// Puts `data` at `skip`, with zeros before it where nothing was.
     pub fn put(&mut self, skip: usize, data: &[u8]) {
         let (start, end) = (HEAD_LEN + skip, HEAD_LEN + skip + data.len());
+        if data.len() >= LARGE_WRITE {
+            // All that the frame will take, the tag behind it too, so that it is never moved.
+            let used = self.frame.len();
+            self.frame.reserve_exact((CHUNK_LEN + FRAME_OVERHEAD).saturating_sub(used));
+        }
         if self.frame.len() < start {
             self.frame.resize(start, 0);
         }
