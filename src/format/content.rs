@@ -1,8 +1,8 @@
 //! The end mark: how long the content is and where each chunk lies. `docs/FORMAT.md`, "End frame".
 
 use super::codec::{Malformed, Reader, Writer};
-use super::frame::{HEADER_LEN, MAX_META_LEN, STRIDE};
-use super::geometry::{MAX_FILE_LEN, chunk_count, frame_offset};
+use super::frame::{APART_STRIDE, CHUNK_LEN, HEADER_LEN, MAX_META_LEN, STRIDE};
+use super::geometry::{MAX_FILE_LEN, chunk_count};
 
 /// Bytes of a run in the end frame.
 const RUN_LEN: usize = 40;
@@ -21,15 +21,24 @@ pub enum Place {
         /// Its frame number.
         frame: u64,
     },
+    /// Apart: a frame without payload in the blob, the payload in the contents file at `chunk * 65536`.
+    Apart {
+        /// Where the frame starts in the blob.
+        offset: u64,
+        /// Its frame number.
+        frame: u64,
+    },
     /// Nowhere: room is promised, the chunk reads as zeros.
     Reserved,
 }
 
 impl Place {
     /// The place of the chunk `nth` chunks further in the same run.
-    fn nth(self, nth: u64) -> Place {
+    #[must_use]
+    pub fn nth(self, nth: u64) -> Place {
         match self {
-            Place::Stored { offset, frame } => Place::Stored { offset: frame_offset(offset, nth), frame: frame + nth },
+            Place::Stored { offset, frame } => Place::Stored { offset: offset + nth * STRIDE, frame: frame + nth },
+            Place::Apart { offset, frame } => Place::Apart { offset: offset + nth * APART_STRIDE, frame: frame + nth },
             Place::Reserved => Place::Reserved,
         }
     }
@@ -84,16 +93,13 @@ impl ChunkMap {
         self.runs.get(at)
     }
 
-    /// The first chunk from `from` on that lies in a frame, and where that starts.
+    /// The first chunk from `from` on that has a frame, and its place.
     #[must_use]
-    pub fn next_stored(&self, from: u64) -> Option<(u64, u64)> {
+    pub fn next_stored(&self, from: u64) -> Option<(u64, Place)> {
         let at = self.runs.partition_point(|run| run.end() <= from);
         let run = self.runs.get(at..)?.iter().find(|run| run.place != Place::Reserved)?;
         let chunk = run.first.max(from);
-        match run.place.nth(chunk - run.first) {
-            Place::Stored { offset, .. } => Some((chunk, offset)),
-            Place::Reserved => None,
-        }
+        Some((chunk, run.place.nth(chunk - run.first)))
     }
 
     /// Puts `count` chunks from `first` on at `place` (or makes them a hole).
@@ -152,7 +158,27 @@ impl ChunkMap {
         self.runs.iter().map(|run| run.count).sum()
     }
 
-    /// How many chunks lie in data frames.
+    /// How many chunks lie apart.
+    #[must_use]
+    pub fn apart_chunks(&self) -> u64 {
+        self.runs.iter().filter(|run| matches!(run.place, Place::Apart { .. })).map(|run| run.count).sum()
+    }
+
+    /// Whether all chunks of a content of `len` bytes, at least one, lie apart: its contents file is the content then.
+    #[must_use]
+    pub fn is_all_apart(&self, len: u64) -> bool {
+        let chunks = chunk_count(len);
+        chunks > 0 && self.apart_chunks() == chunks && self.runs.iter().all(|run| run.end() <= chunks)
+    }
+
+    /// How long the contents file is at least: to the beginning of the last chunk that lies apart, and more.
+    #[must_use]
+    pub fn apart_end(&self) -> Option<u64> {
+        let last = self.runs.iter().rev().find(|run| matches!(run.place, Place::Apart { .. }))?;
+        Some((last.end() - 1) * CHUNK_LEN as u64)
+    }
+
+    /// How many chunks have a frame.
     #[must_use]
     pub fn stored_chunks(&self) -> u64 {
         self.runs.iter().filter(|run| run.place != Place::Reserved).map(|run| run.count).sum()
@@ -181,6 +207,7 @@ impl Content {
         for run in &self.map.runs {
             let (kind, offset, frame) = match run.place {
                 Place::Stored { offset, frame } => (1, offset, frame),
+                Place::Apart { offset, frame } => (3, offset, frame),
                 Place::Reserved => (2, 0, 0),
             };
             w.u64(run.first).u64(run.count).u8(kind).bytes(&[0; 7]).u64(offset).u64(frame);
@@ -243,9 +270,10 @@ fn decode_run(r: &mut Reader<'_>, end_offset: u64, end_frame: u64) -> Result<Run
         return Err(Malformed("length of a run"));
     }
     let place = match kind {
-        1 => {
+        1 | 3 => {
+            let stride = if kind == 1 { STRIDE } else { APART_STRIDE };
             // The last frame of a run may be short, so only its start is known to lie before the end frame.
-            let last_start = (count - 1).checked_mul(STRIDE).and_then(|n| n.checked_add(offset));
+            let last_start = (count - 1).checked_mul(stride).and_then(|n| n.checked_add(offset));
             let frames_end = frame.checked_add(count);
             if offset < HEADER_LEN as u64
                 || last_start.is_none_or(|at| at >= end_offset)
@@ -253,7 +281,7 @@ fn decode_run(r: &mut Reader<'_>, end_offset: u64, end_frame: u64) -> Result<Run
             {
                 return Err(Malformed("offset of a run"));
             }
-            Place::Stored { offset, frame }
+            if kind == 1 { Place::Stored { offset, frame } } else { Place::Apart { offset, frame } }
         }
         2 if offset == 0 && frame == 0 => Place::Reserved,
         _ => return Err(Malformed("kind of a run")),
@@ -280,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_map_equals_a_table_of_chunks(ops in prop::collection::vec((0u64..40, 1u64..8, 0u8..3), 0..60)) {
+        fn the_map_equals_a_table_of_chunks(ops in prop::collection::vec((0u64..40, 1u64..8, 0u8..4), 0..60)) {
             let mut map = ChunkMap::default();
             let mut model: BTreeMap<u64, Place> = BTreeMap::new();
             let mut frame = 0;
@@ -288,6 +316,7 @@ mod tests {
                 let place = match what {
                     0 => None,
                     1 => Some(Place::Reserved),
+                    2 => { frame += 10; Some(Place::Apart { offset: 80 + frame * STRIDE, frame }) }
                     _ => { frame += 10; Some(Place::Stored { offset: 80 + frame * STRIDE, frame }) }
                 };
                 map.set(first, count, place);

@@ -27,6 +27,8 @@ pub const TAG_LEN: usize = 16;
 pub const FRAME_OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 /// Bytes from one full data frame to the next.
 pub const STRIDE: u64 = (CHUNK_LEN + FRAME_OVERHEAD) as u64;
+/// Bytes from one frame to the next where chunks lie apart: such a frame is a head and a tag.
+pub const APART_STRIDE: u64 = FRAME_OVERHEAD as u64;
 /// The largest payload of an attribute or end frame.
 pub const MAX_META_LEN: usize = 4 << 20;
 /// Bytes behind every attribute frame that tell where it starts.
@@ -97,6 +99,8 @@ pub enum FrameKind {
     Attributes,
     /// The end mark: length, digest and the place of each chunk.
     End,
+    /// A chunk of plaintext that lies apart: its payload is not in the blob, but at its place in the contents file.
+    Apart,
 }
 
 impl FrameKind {
@@ -105,11 +109,18 @@ impl FrameKind {
             FrameKind::Data => 1,
             FrameKind::Attributes => 2,
             FrameKind::End => 3,
+            FrameKind::Apart => 4,
         }
     }
 
+    /// Whether it is of a chunk.
+    fn is_chunk(self) -> bool {
+        matches!(self, FrameKind::Data | FrameKind::Apart)
+    }
+
     fn from_code(code: u8) -> Option<FrameKind> {
-        [FrameKind::Data, FrameKind::Attributes, FrameKind::End].into_iter().find(|k| k.code() == code)
+        let all = [FrameKind::Data, FrameKind::Attributes, FrameKind::End, FrameKind::Apart];
+        all.into_iter().find(|k| k.code() == code)
     }
 }
 
@@ -118,7 +129,7 @@ impl FrameKind {
 pub struct Head {
     /// What the frame holds.
     pub kind: FrameKind,
-    /// Bytes of payload.
+    /// Bytes of payload, wherever they lie.
     pub len: u32,
     /// Position in the order of writing, from 0.
     pub number: u64,
@@ -156,23 +167,24 @@ impl Head {
         let kind = FrameKind::from_code(r.u8("frame kind")?).ok_or(Malformed("frame kind"))?;
         r.zeros(3, "reserved bytes of the frame head")?;
         let len = r.u32("frame length")?;
-        let most = if kind == FrameKind::Data { CHUNK_LEN } else { MAX_META_LEN };
+        let most = if kind.is_chunk() { CHUNK_LEN } else { MAX_META_LEN };
         if len == 0 || len as usize > most {
             return Err(Malformed("frame length"));
         }
         let number = r.number("frame number")?;
         let chunk = r.u64("chunk number")?;
-        if kind != FrameKind::Data && chunk != 0 {
+        if !kind.is_chunk() && chunk != 0 {
             return Err(Malformed("chunk number"));
         }
         let nonce = r.array("nonce")?;
         Ok(Head { kind, len, number, chunk, nonce })
     }
 
-    /// Bytes of the whole frame.
+    /// Bytes of the whole frame in the blob.
     #[must_use]
     pub fn frame_len(&self) -> u64 {
-        u64::from(self.len) + FRAME_OVERHEAD as u64
+        let payload = if self.kind == FrameKind::Apart { 0 } else { u64::from(self.len) };
+        payload + FRAME_OVERHEAD as u64
     }
 
     /// What the tag binds the payload to: volume, blob, offset in it, version, suite, chunk size, and this head.

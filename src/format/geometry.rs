@@ -1,6 +1,6 @@
 //! All arithmetic of offsets: byte ranges to chunks, chunks to places in a blob.
 
-use super::frame::{CHUNK_LEN, STRIDE};
+use super::frame::CHUNK_LEN;
 
 /// The longest file, in bytes: 2^46, so that no arithmetic on offsets can overflow.
 pub const MAX_FILE_LEN: u64 = 1 << 46;
@@ -48,12 +48,6 @@ pub fn chunk_count(len: u64) -> u64 {
 pub fn chunk_len(len: u64, chunk: u64) -> usize {
     let start = chunk.saturating_mul(CHUNK);
     len.saturating_sub(start).min(CHUNK) as usize
-}
-
-/// Where the frame of the `nth` chunk of a run starts that begins at `offset`.
-#[must_use]
-pub fn frame_offset(offset: u64, nth: u64) -> u64 {
-    offset + nth * STRIDE
 }
 
 #[cfg(test)]

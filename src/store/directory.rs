@@ -13,6 +13,7 @@ use lru::LruCache;
 use rustix::fs::{fdatasync, fsync, syncfs};
 use rustix::io::{preadv, pwritev};
 
+use super::apart::{self, CONTENTS_SUFFIX, Contents, View};
 use super::latch::Latch;
 use super::unsynced::Unsynced;
 use super::{Blob, Space, Store};
@@ -42,6 +43,8 @@ pub struct DirStore {
     names_follow_sync: bool,
     /// What `syncfs(2)` would have to make durable; none where it does.
     unsynced: Option<Arc<Unsynced>>,
+    /// Whether blobs may have contents files.
+    has_contents: bool,
 }
 
 /// Whether `fsync` of a young file makes its directory entry durable too, as it does where both are in one journal.
@@ -75,7 +78,15 @@ impl DirStore {
             root_file,
             latch: Arc::default(),
             open: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_BLOBS).unwrap_or(NonZeroUsize::MIN))),
+            has_contents: false,
         })
+    }
+
+    /// The same store, of a volume whose blobs may have contents files beside them.
+    #[must_use]
+    pub fn with_contents(mut self) -> DirStore {
+        self.has_contents = true;
+        self
     }
 
     fn dir(&self, id: BlobId) -> PathBuf {
@@ -119,6 +130,14 @@ impl DirStore {
         Ok(())
     }
 
+    fn remove_contents(&self, id: BlobId) -> Result<()> {
+        let path = apart::path_beside(&self.path(id));
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => self.latch.watch(Err(Error::io(path.display(), e))),
+            _ => Ok(()),
+        }
+    }
+
     fn keep(&self, blob: DirBlob) -> Arc<DirBlob> {
         let blob = Arc::new(blob);
         // The file that falls out is closed after the lock is released.
@@ -126,12 +145,13 @@ impl DirStore {
         blob
     }
 
-    fn blob(&self, id: BlobId, file: File, name_is_young: bool) -> DirBlob {
+    fn blob(&self, id: BlobId, file: File, is_new: bool) -> DirBlob {
         DirBlob {
+            contents: self.has_contents.then(|| Contents::beside(&self.path(id), is_new)),
             id,
             file,
             latch: Arc::clone(&self.latch),
-            name_is_young: AtomicBool::new(name_is_young),
+            name_is_young: AtomicBool::new(true),
             dir: (!self.names_follow_sync).then(|| self.dir(id)),
             unsynced: self.unsynced.clone(),
         }
@@ -183,7 +203,7 @@ impl Store for DirStore {
             other => other,
         };
         match opened {
-            Ok(file) => Ok(Some(self.keep(self.blob(id, file, true)))),
+            Ok(file) => Ok(Some(self.keep(self.blob(id, file, false)))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) if e.kind() == ErrorKind::InvalidData => {
                 Err(Error::new(Kind::Damaged, format!("blob {id}: {e}")).with_source(e))
@@ -192,9 +212,18 @@ impl Store for DirStore {
         }
     }
 
+    fn has(&self, id: BlobId) -> Result<bool> {
+        let blob = self.path(id);
+        let is_there = |path: &Path| path.try_exists().map_err(|e| Error::io(path.display(), e));
+        Ok(is_there(&blob)? || (self.has_contents && is_there(&apart::path_beside(&blob))?))
+    }
+
     fn remove(&self, id: BlobId) -> Result<()> {
         self.latch.pass()?;
         let _closed = self.open.lock().pop(&id);
+        if self.has_contents {
+            self.remove_contents(id)?;
+        }
         match std::fs::remove_file(self.path(id)) {
             // None of ours: `check` names it, and the volume goes on.
             Err(e) if e.kind() == ErrorKind::IsADirectory => {
@@ -212,11 +241,12 @@ impl Store for DirStore {
     }
 
     fn list(&self, from: BlobId, visit: &mut dyn FnMut(BlobId) -> Result<()>) -> Result<()> {
-        for dir in numbers_in(&self.root, DIR_DIGITS)? {
+        for dir in numbers_in(&self.root, DIR_DIGITS, "")? {
             if dir < from.0 >> DIR_SHIFT {
                 continue;
             }
-            for number in numbers_in(&self.dir(BlobId(dir << DIR_SHIFT)), BLOB_DIGITS)? {
+            let suffix = if self.has_contents { CONTENTS_SUFFIX } else { "" };
+            for number in numbers_in(&self.dir(BlobId(dir << DIR_SHIFT)), BLOB_DIGITS, suffix)? {
                 // No volume gives out a number beyond the limit, so that is none of ours.
                 if number >= from.0 && number >> DIR_SHIFT == dir && number < NUMBER_LIMIT {
                     visit(BlobId(number))?;
@@ -252,8 +282,9 @@ pub(super) fn number_of(name: &OsStr, digits: usize) -> Option<u64> {
     (name == format!("{number:0digits$x}")).then_some(number)
 }
 
-/// The names of a directory that are hexadecimal numbers, in ascending order; others are none of ours.
-fn numbers_in(dir: &Path, digits: usize) -> Result<Vec<u64>> {
+/// The names of a directory that are hexadecimal numbers, also those with `suffix` behind, each once and in ascending
+/// order; others are none of ours.
+fn numbers_in(dir: &Path, digits: usize, suffix: &str) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
     let entries = match std::fs::read_dir(dir) {
         // What only looks like a directory of ours, or went meanwhile.
@@ -261,10 +292,18 @@ fn numbers_in(dir: &Path, digits: usize) -> Result<Vec<u64>> {
         other => other.map_err(|e| Error::io(dir.display(), e))?,
     };
     for entry in entries {
-        numbers.extend(number_of(&entry.map_err(|e| Error::io(dir.display(), e))?.file_name(), digits));
+        let name = entry.map_err(|e| Error::io(dir.display(), e))?.file_name();
+        numbers.extend(number_of(without_suffix(&name, suffix), digits));
     }
     numbers.sort_unstable();
+    numbers.dedup();
     Ok(numbers)
+}
+
+/// A name without what may stand behind it.
+pub(super) fn without_suffix<'a>(name: &'a OsStr, suffix: &str) -> &'a OsStr {
+    let bare = name.to_str().and_then(|name| name.strip_suffix(suffix));
+    bare.map_or(name, OsStr::new)
 }
 
 struct DirBlob {
@@ -275,6 +314,8 @@ struct DirBlob {
     /// The directory to sync for the name; none where the sync of the file does it.
     dir: Option<PathBuf>,
     unsynced: Option<Arc<Unsynced>>,
+    /// None where the store has no contents files.
+    contents: Option<Contents>,
 }
 
 impl DirBlob {
@@ -289,7 +330,31 @@ impl DirBlob {
         outcome.map_err(|e| Error::io(format!("blob {}", self.id), e.into()))
     }
 
+    fn of_contents<T>(&self, outcome: std::io::Result<T>) -> Result<T> {
+        outcome.map_err(|e| match e.kind() {
+            ErrorKind::InvalidData => {
+                Error::new(Kind::Damaged, format!("the contents of blob {}: {e}", self.id)).with_source(e)
+            }
+            _ => Error::io(format!("the contents of blob {}", self.id), e),
+        })
+    }
+
+    /// The contents file, if there is one.
+    fn contents(&self) -> Result<Option<Arc<File>>> {
+        let Some(contents) = &self.contents else { return Ok(None) };
+        self.of_contents(contents.file())
+    }
+
+    /// The contents file, which must be there.
+    fn expect_contents(&self) -> Result<Arc<File>> {
+        let missing = || Error::new(Kind::Damaged, format!("the contents file of blob {} is missing", self.id));
+        self.contents()?.ok_or_else(missing)
+    }
+
     fn sync_file(&self) -> Result<()> {
+        if let Some(contents) = &self.contents {
+            self.of_contents(contents.sync(self.dir.as_deref()))?;
+        }
         if !self.name_is_young.load(Ordering::Acquire) {
             return self.named(fdatasync(&self.file));
         }
@@ -301,24 +366,69 @@ impl DirBlob {
         self.name_is_young.store(false, Ordering::Release);
         Ok(())
     }
+}
 
-    fn write_all(&self, bufs: &[IoSlice<'_>], offset: u64) -> rustix::io::Result<()> {
-        let mut at = offset;
-        for part in bufs.chunks(IOV_MAX) {
-            let total: usize = part.iter().map(|b| b.len()).sum();
-            let mut done = 0;
-            while done < total {
-                let written = match pwritev(&self.file, &skip(part, done), at) {
-                    Err(rustix::io::Errno::INTR) => 0,
-                    Ok(0) => return Err(rustix::io::Errno::IO),
-                    other => other?,
-                };
-                done += written;
-                at += written as u64;
-            }
+fn write_all(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> rustix::io::Result<()> {
+    let mut at = offset;
+    for part in bufs.chunks(IOV_MAX) {
+        let total: usize = part.iter().map(|b| b.len()).sum();
+        let mut done = 0;
+        while done < total {
+            let written = match pwritev(file, &skip(part, done), at) {
+                Err(rustix::io::Errno::INTR) => 0,
+                Ok(0) => return Err(rustix::io::Errno::IO),
+                other => other?,
+            };
+            done += written;
+            at += written as u64;
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Reads into the buffers one after the other; fewer bytes only at the end of the file.
+fn read_all(file: &File, bufs: &mut [IoSliceMut<'_>], offset: u64) -> rustix::io::Result<usize> {
+    let mut total = 0;
+    let mut rest = bufs;
+    while !rest.is_empty() {
+        let group = rest.len().min(IOV_MAX);
+        let wanted: usize = rest.iter().take(group).map(|b| b.len()).sum();
+        let got = match preadv(file, &mut rest[..group], offset + total as u64) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        total += got;
+        if got == wanted {
+            rest = &mut rest[group..];
+        } else if got == 0 {
+            break;
+        } else {
+            IoSliceMut::advance_slices(&mut rest, got);
+        }
+    }
+    Ok(total)
+}
+
+fn reserve(file: &File, len: u64) -> rustix::io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+        // Where the file system makes no promises, writing is what shows whether there is room.
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
+fn advise(file: &File, from: u64, to: u64, advice: rustix::fs::Advice) {
+    if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
+        let _hint = rustix::fs::fadvise(file, from, Some(len), advice);
+    }
+}
+
+#[expect(unsafe_code, reason = "sync_file_range(2) has no safe wrapper among our crates")]
+fn begin_sync(file: &File, from: u64, to: u64) {
+    let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to.saturating_sub(from))) else { return };
+    // SAFETY: the descriptor is open as long as `file` lives, and no memory is touched. A failure is one of the hint
+    // alone: the sync that counts tells of it again.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// The buffers without their first `done` bytes.
@@ -343,41 +453,19 @@ impl Blob for DirBlob {
     }
 
     fn read_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Result<usize> {
-        let mut total = 0;
-        let mut rest = bufs;
-        while !rest.is_empty() {
-            let group = rest.len().min(IOV_MAX);
-            let wanted: usize = rest.iter().take(group).map(|b| b.len()).sum();
-            let got = match preadv(&self.file, &mut rest[..group], offset + total as u64) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => self.named(other)?,
-            };
-            total += got;
-            if got == wanted {
-                rest = &mut rest[group..];
-            } else if got == 0 {
-                break;
-            } else {
-                IoSliceMut::advance_slices(&mut rest, got);
-            }
-        }
-        Ok(total)
+        self.named(read_all(&self.file, bufs, offset))
     }
 
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()> {
         self.latch.pass()?;
-        let done = self.latch.watch(self.named(self.write_all(bufs, offset)));
+        let done = self.latch.watch(self.named(write_all(&self.file, bufs, offset)));
         self.is_changed();
         done
     }
 
     fn reserve(&self, len: u64) -> Result<()> {
         self.latch.pass()?;
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
-            // Where the file system makes no promises, writing is what shows whether there is room.
-            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            other => self.named(other),
-        }
+        self.named(reserve(&self.file, len))
     }
 
     fn cut(&self, len: u64) -> Result<()> {
@@ -387,24 +475,67 @@ impl Blob for DirBlob {
         done
     }
 
+    fn make_contents(&self) -> Result<()> {
+        self.latch.pass()?;
+        let contents = self.contents.as_ref().ok_or_else(|| Error::new(Kind::Invalid, "no contents files here"))?;
+        self.latch.watch(self.of_contents(contents.make()))
+    }
+
+    fn view(&self) -> Result<Option<View>> {
+        Ok(self.contents()?.map(View::new))
+    }
+
+    fn contents_len(&self) -> Result<Option<u64>> {
+        let Some(file) = self.contents()? else { return Ok(None) };
+        Ok(Some(self.of_contents(file.metadata())?.len()))
+    }
+
+    fn read_contents_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Result<usize> {
+        let Some(file) = self.contents()? else { return Ok(0) };
+        self.of_contents(read_all(&file, bufs, offset).map_err(Into::into))
+    }
+
+    fn write_contents_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()> {
+        self.latch.pass()?;
+        let file = self.expect_contents()?;
+        let done = self.latch.watch(self.of_contents(write_all(&file, bufs, offset).map_err(Into::into)));
+        self.is_changed();
+        done
+    }
+
+    fn reserve_contents(&self, len: u64) -> Result<()> {
+        self.latch.pass()?;
+        self.of_contents(reserve(&*self.expect_contents()?, len).map_err(Into::into))
+    }
+
     fn will_read(&self, from: u64, to: u64) {
-        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
-            let _hint = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::WillNeed);
+        advise(&self.file, from, to, rustix::fs::Advice::WillNeed);
+    }
+
+    fn will_read_contents(&self, from: u64, to: u64) {
+        if let Ok(Some(file)) = self.contents() {
+            advise(&file, from, to, rustix::fs::Advice::WillNeed);
         }
     }
 
     fn will_come_from_disk(&self, from: u64, to: u64) {
-        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
-            let _hint = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
+        advise(&self.file, from, to, rustix::fs::Advice::DontNeed);
+    }
+
+    fn contents_will_come_from_disk(&self, from: u64, to: u64) {
+        if let Ok(Some(file)) = self.contents() {
+            advise(&file, from, to, rustix::fs::Advice::DontNeed);
         }
     }
 
-    #[expect(unsafe_code, reason = "sync_file_range(2) has no safe wrapper among our crates")]
     fn begin_sync(&self, from: u64, to: u64) {
-        let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to.saturating_sub(from))) else { return };
-        // SAFETY: the descriptor is open as long as `self.file` lives, and no memory is touched. A failure is one of the
-        // hint alone: the sync that counts tells of it again.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
+        begin_sync(&self.file, from, to);
+    }
+
+    fn begin_contents_sync(&self, from: u64, to: u64) {
+        if let Ok(Some(file)) = self.contents() {
+            begin_sync(&file, from, to);
+        }
     }
 
     fn sync(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::apart::path_beside;
 use super::directory::DIR_SHIFT;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{SUPERBLOCK_BYTES, Superblock, pick};
@@ -45,6 +46,12 @@ impl Layout {
     #[must_use]
     pub fn blob(id: BlobId) -> PathBuf {
         PathBuf::from(format!("blobs/{:013x}/{id}", id.0 >> DIR_SHIFT))
+    }
+
+    /// The path of the contents file beside a blob's, from the store directory.
+    #[must_use]
+    pub fn contents(id: BlobId) -> PathBuf {
+        path_beside(&Layout::blob(id))
     }
 
     /// The directory of the index.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows a file name of the volume, an attribute, a policy or the index.
 
+mod apart;
 mod ballast;
 mod directory;
 mod journal;
@@ -16,6 +17,7 @@ mod unsynced;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
+pub use apart::View;
 pub use ballast::Ballast;
 pub use directory::DirStore;
 pub use journal::{JournalFile, Series};
@@ -55,7 +57,13 @@ pub trait Store: Send + Sync {
     /// `Io`.
     fn open(&self, id: BlobId) -> Result<Option<Arc<dyn Blob>>>;
 
-    /// Removes a blob if it is there; durable after [`Store::sync_all`].
+    /// Whether there is anything of this number: a blob, or what a crash left of one.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn has(&self, id: BlobId) -> Result<bool>;
+
+    /// Removes a blob if it is there, and its contents file before it; durable after [`Store::sync_all`].
     ///
     /// # Errors
     /// `Poisoned`, `Io`.
@@ -127,6 +135,51 @@ pub trait Blob: Send + Sync {
     /// `Poisoned`; `Io`, which poisons.
     fn cut(&self, len: u64) -> Result<()>;
 
+    /// Makes its contents file, empty; its name is durable once the blob was synced.
+    ///
+    /// # Errors
+    /// `Invalid` where the store has none; `NoSpace`, `Poisoned`, `Io`.
+    fn make_contents(&self) -> Result<()>;
+
+    /// Its contents file, to be shown as it is; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Io`; `Damaged` when something else is in its place.
+    fn view(&self) -> Result<Option<View>>;
+
+    /// Bytes of its contents file; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn contents_len(&self) -> Result<Option<u64>>;
+
+    /// Reads from its contents file as [`Blob::read_at`] does; nothing when there is none.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn read_contents_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Result<usize>;
+
+    /// Writes to its contents file as [`Blob::write_at`] does. [`Blob::sync`] makes it durable, before the blob itself.
+    ///
+    /// # Errors
+    /// Those of [`Blob::write_at`]; `Io` when there is none.
+    fn write_contents_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()>;
+
+    /// Has the disk promise room for the first `len` bytes of its contents file.
+    ///
+    /// # Errors
+    /// Those of [`Blob::reserve`].
+    fn reserve_contents(&self, len: u64) -> Result<()>;
+
+    /// [`Blob::will_read`] of its contents file.
+    fn will_read_contents(&self, from: u64, to: u64);
+
+    /// [`Blob::will_come_from_disk`] of its contents file.
+    fn contents_will_come_from_disk(&self, from: u64, to: u64);
+
+    /// [`Blob::begin_sync`] of its contents file.
+    fn begin_contents_sync(&self, from: u64, to: u64);
+
     /// Has the disk read the bytes `from..to` ahead, so that a read of them soon waits for less: a hint.
     fn will_read(&self, from: u64, to: u64);
 
@@ -136,7 +189,7 @@ pub trait Blob: Send + Sync {
     /// Has the disk begin with the bytes `from..to`, so that a later sync waits for less: a hint.
     fn begin_sync(&self, from: u64, to: u64);
 
-    /// Makes its bytes and its name durable.
+    /// Makes its bytes and its name durable, those of its contents file before.
     ///
     /// # Errors
     /// `Poisoned`; `Io`, which poisons.

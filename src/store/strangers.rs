@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::directory::{BLOB_DIGITS, DIR_DIGITS, DIR_SHIFT, number_of};
+use super::apart::CONTENTS_SUFFIX;
+use super::directory::{BLOB_DIGITS, DIR_DIGITS, DIR_SHIFT, number_of, without_suffix};
 use super::journal::Series;
 use super::quarantine::QUARANTINE_DIR;
 use crate::error::{Error, Result};
@@ -26,11 +27,11 @@ const OWN: [&str; 13] = [
 ];
 
 /// Paths, below the store, of what is none of its own. Hidden names and `lost+found` at its top are the file system's or
-/// the operator's, and left out.
+/// the operator's, and left out. With `has_contents` blobs may have contents files beside them.
 ///
 /// # Errors
 /// `Io`.
-pub fn strangers(store: &Path) -> Result<Vec<PathBuf>> {
+pub fn strangers(store: &Path, has_contents: bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in names_in(store)? {
         if !is_own(&name.to_string_lossy()) {
@@ -44,14 +45,26 @@ pub fn strangers(store: &Path) -> Result<Vec<PathBuf>> {
             Some(high) if std::fs::symlink_metadata(store.join(&path)).is_ok_and(|found| found.is_dir()) => {
                 let is_in_place =
                     |name: &OsStr| number_of(name, BLOB_DIGITS).is_some_and(|number| number >> DIR_SHIFT == high);
+                let is_contents = |name: &OsStr| {
+                    let blob = without_suffix(name, CONTENTS_SUFFIX);
+                    has_contents && blob != name && is_in_place(blob) && !is_left_alone(&store.join(&path), blob, name)
+                };
                 let all = names_in(&store.join(&path))?;
-                found.extend(all.iter().filter(|name| !is_in_place(name)).map(|name| path.join(name)));
+                let strange = all.iter().filter(|name| !is_in_place(name) && !is_contents(name));
+                found.extend(strange.map(|name| path.join(name)));
             }
             _ => found.push(path),
         }
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Whether a contents file is there without its blob. It is made after the blob and removed before it, so one that is on its
+/// way is none.
+fn is_left_alone(dir: &Path, blob: &OsStr, contents: &OsStr) -> bool {
+    let is_there = |name: &OsStr| std::fs::symlink_metadata(dir.join(name)).is_ok();
+    !is_there(blob) && is_there(contents)
 }
 
 fn is_own(name: &str) -> bool {
@@ -92,6 +105,7 @@ mod tests {
             "index/tree/db",
             "blobs/0000000000001/0000000000001fff",
         ];
+        let contents = ["blobs/0000000000001/0000000000001fff.c", "blobs/0000000000001/0000000000001ffd.c"];
         let strange = [
             "blobs/0000000000001/0000000000002000",
             "blobs/0000000000001/0000000000001FFE",
@@ -101,9 +115,11 @@ mod tests {
             "journal.old",
             "superblock.orig",
         ];
-        own.iter().chain(&strange).for_each(|path| make(path));
-        let mut expected: Vec<PathBuf> = strange.iter().map(PathBuf::from).collect();
-        expected.sort_unstable();
-        assert_eq!(strangers(store.path()).unwrap(), expected);
+        own.iter().chain(&contents).chain(&strange).for_each(|path| make(path));
+        for (has_contents, others) in [(false, &contents[..]), (true, &contents[1..])] {
+            let mut expected: Vec<PathBuf> = strange.iter().chain(others).map(PathBuf::from).collect();
+            expected.sort_unstable();
+            assert_eq!(strangers(store.path(), has_contents).unwrap(), expected);
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::Volume;
 use super::inode::State;
 use crate::format::content::Place;
-use crate::format::frame::{CHUNK_LEN, STRIDE};
+use crate::format::frame::{APART_STRIDE, CHUNK_LEN, STRIDE};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads of fewer bytes are not taken for those of somebody who reads on.
@@ -53,11 +53,18 @@ impl Volume {
         let Some((from, to)) = ahead.wanted(offset, offset + len as u64) else { return };
         let (Some(content), Some(open)) = (&state.content, &state.blob) else { return };
         let first = from / CHUNK_LEN as u64;
-        let Some(Place::Stored { offset: at, .. }) = content.map.find(first) else { return };
+        let Some(place) = content.map.find(first) else { return };
         let count = content.map.run_from(first).map_or(0, |run| run.first + run.count - first);
         let count = count.min((to - from).div_ceil(CHUNK_LEN as u64));
         if let Ok(blob) = self.blob_of(open) {
-            blob.will_read(at, at + count * STRIDE);
+            match place {
+                Place::Stored { offset, .. } => blob.will_read(offset, offset + count * STRIDE),
+                Place::Apart { offset, .. } => {
+                    blob.will_read(offset, offset + count * APART_STRIDE);
+                    blob.will_read_contents(first * CHUNK_LEN as u64, (first + count) * CHUNK_LEN as u64);
+                }
+                Place::Reserved => {}
+            }
         }
     }
 }

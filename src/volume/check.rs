@@ -10,6 +10,7 @@ use super::record::{Location, Record};
 use super::strays::SECOND_LOOK;
 use super::truth::{self, Keys};
 use super::{Volume, policy};
+use crate::crypto::Suite;
 use crate::error::{Kind, Result};
 use crate::format::frame::CHUNK_LEN;
 use crate::format::geometry::chunk_len;
@@ -66,7 +67,7 @@ impl Volume {
         self.check_strays(blobs, begun, &mut report)?;
         self.check_copies(&mut report)?;
         self.check_logs(&mut report)?;
-        for path in strangers(self.layout.root())? {
+        for path in strangers(self.layout.root(), self.suite == Suite::Checksum)? {
             let problem = format!("{}: the store has no such file of its own", path.display());
             Volume::note(&mut report, Finding { file: Some(path), ..Finding::new(Fault::Stranger, problem) });
         }
@@ -165,6 +166,9 @@ impl Volume {
             && let Err(e) = self.load(state)
         {
             problems.push(e.to_string());
+        }
+        if problems.is_empty() {
+            problems.extend(self.contents_problem(state));
         }
         problems
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::Digest;
 
 use super::ahead::ReadAhead;
+use super::apart::{ApartChunk, write_apart};
 use super::inode::{Inode, OpenBlob, State};
 use super::quota::Class;
 use super::record::Location;
@@ -107,12 +108,12 @@ impl Volume {
         };
         let start = if open.is_new { 0 } else { open.end };
         let header = open.is_new.then(|| open.cipher.header());
-        let (mut chunks, mut tail) = (Vec::new(), Vec::with_capacity(3));
+        let (mut chunks, mut apart, mut tail) = (Vec::new(), Vec::new(), Vec::with_capacity(3));
         let mut record = state.record.clone();
         let mut content = None;
         if with_content && state.content_changed {
             let mut sealed = self.content_of(state)?.clone();
-            self.seal_dirty(state, &mut open, &mut sealed, &mut chunks);
+            self.seal_dirty(state, &mut open, &mut sealed, (&mut chunks, &mut apart));
             // What is known of a content that only moves is known of it there.
             if sealed.digest.is_none() {
                 sealed.digest = self.digest_of(state, &sealed);
@@ -150,6 +151,7 @@ impl Volume {
         let file = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(&open)? };
         let parts = header.iter().chain(chunks.iter().map(|chunk| &**chunk)).chain(&tail);
         let bufs: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
+        write_apart(&*file, &apart)?;
         if let Err(e) = file.write_at(&bufs, start) {
             if open.is_new {
                 // So that the next try can create it again.
@@ -173,7 +175,13 @@ impl Volume {
     }
 
     /// Seals the chunks in memory behind one another; the originals stay until the write is done.
-    fn seal_dirty(&self, state: &State, open: &mut OpenBlob, content: &mut Content, chunks: &mut Vec<Buffer>) {
+    fn seal_dirty(
+        &self,
+        state: &State,
+        open: &mut OpenBlob,
+        content: &mut Content,
+        (chunks, apart): (&mut Vec<Buffer>, &mut Vec<ApartChunk>),
+    ) {
         let Some(writer) = &state.writer else { return };
         for (chunk, dirty) in writer.dirty.iter().filter(|(_, d)| !d.is_clean) {
             if dirty.plaintext().is_empty() {
@@ -184,8 +192,20 @@ impl Volume {
             frame.clear();
             frame.reserve_exact(dirty.frame.len() + TAG_LEN);
             frame.extend_from_slice(&dirty.frame);
-            open.cipher.seal(FrameKind::Data, open.end, open.next_frame, *chunk, &mut frame);
-            content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));
+            let (offset, number) = (open.end, open.next_frame);
+            let place = if open.goes_apart(*chunk, dirty.plaintext().len()) {
+                let plain = frame.get_mut(HEAD_LEN..).unwrap_or_default();
+                let sealed = open.cipher.seal_apart(offset, number, *chunk, plain);
+                let bytes = std::mem::replace(&mut frame, self.sealer.buffer());
+                apart.push(ApartChunk { chunk: *chunk, bytes });
+                frame.clear();
+                frame.extend_from_slice(&sealed);
+                Place::Apart { offset, frame: number }
+            } else {
+                open.cipher.seal(FrameKind::Data, offset, number, *chunk, &mut frame);
+                Place::Stored { offset, frame: number }
+            };
+            content.map.set(*chunk, 1, Some(place));
             open.end += frame.len() as u64;
             open.next_frame += 1;
             chunks.push(frame);
@@ -354,6 +374,8 @@ impl Volume {
             return Err(e);
         }
         self.note_change(inode, state)?;
+        // Who sees it by the kernel alone goes on seeing what is damaged.
+        state.view = None;
         state.content = Some(Content { len: state.record.len, ..Content::default() });
         state.writer = Some(Box::new(Writer::from_start()));
         state.replaced.extend(state.record.location.map(|at| at.blob));

@@ -50,10 +50,9 @@ impl Contents {
         };
         let Ok(content) = content else { return Ok(false) };
         for run in content.map.runs() {
-            let Place::Stored { .. } = run.place else { continue };
             for chunk in run.first..run.first + run.count {
-                let Some(Place::Stored { offset, frame }) = content.map.find(chunk) else { continue };
-                if !self.is_frame_whole(cipher, blob, (offset, frame, chunk))? {
+                let Some(place) = content.map.find(chunk).filter(|place| *place != Place::Reserved) else { break };
+                if !self.is_frame_whole(cipher, blob, place, chunk)? {
                     return Ok(false);
                 }
             }
@@ -61,20 +60,21 @@ impl Contents {
         Ok(true)
     }
 
-    fn is_frame_whole(&mut self, cipher: &BlobCipher, blob: &dyn Blob, place: (u64, u64, u64)) -> Result<bool> {
-        if let Some(known) = self.frames.get(&place) {
+    fn is_frame_whole(&mut self, cipher: &BlobCipher, blob: &dyn Blob, place: Place, chunk: u64) -> Result<bool> {
+        let (Place::Stored { offset, frame } | Place::Apart { offset, frame }) = place else { return Ok(true) };
+        let key = (offset, frame, chunk);
+        if let Some(known) = self.frames.get(&key) {
             return Ok(*known);
         }
         self.left = self.left.checked_sub(1).ok_or_else(|| {
             Error::new(Kind::Damaged, format!("blob {}: its states name more frames than it has", cipher.blob))
         })?;
-        let (offset, frame, chunk) = place;
-        let is_whole = match cipher.read_chunk(blob, offset, frame, chunk) {
+        let is_whole = match cipher.read_place(blob, place, chunk) {
             Err(e) if e.kind() == Kind::Damaged => false,
             other => other.map(|_| true)?,
         };
         if self.frames.len() < MAX_REMEMBERED {
-            self.frames.insert(place, is_whole);
+            self.frames.insert(key, is_whole);
         }
         Ok(is_whole)
     }

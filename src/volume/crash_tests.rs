@@ -35,7 +35,7 @@ pub(super) fn new_volume() -> (TempDir, Arc<Volume>) {
 }
 
 /// A copy of the store, which is in use.
-fn image_of(dir: &TempDir) -> TempDir {
+pub(super) fn image_of(dir: &TempDir) -> TempDir {
     let image = tempfile::tempdir().unwrap();
     for entry in walkdir::WalkDir::new(dir.path()).min_depth(1) {
         let entry = entry.unwrap();

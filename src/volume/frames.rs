@@ -80,15 +80,32 @@ impl BlobCipher {
 
     /// Seals `frame` in place, to stand at `offset`: room for a head, then the payload; the tag is put behind.
     pub fn seal(&self, kind: FrameKind, offset: u64, number: u64, chunk: u64, frame: &mut Vec<u8>) -> [u8; 8] {
-        let len = frame.len().saturating_sub(HEAD_LEN);
-        // Payloads are bounded by MAX_META_LEN.
-        let head = Head { kind, len: u32::try_from(len).unwrap_or(u32::MAX), number, chunk, nonce: nonce() };
-        let aad = head.aad(self.suite as u8, self.volume, self.blob, offset);
         let (space, payload) = frame.split_at_mut(HEAD_LEN);
+        let (head, tag) = self.seal_payload(kind, offset, number, chunk, payload);
         space.copy_from_slice(&head.encode());
-        let tag = self.key.seal(&head.nonce, &aad, payload);
         frame.extend_from_slice(&tag);
         head_of_tag(&tag)
+    }
+
+    /// Seals a payload in place; gives the head and the tag of its frame, which is to stand at `offset`.
+    pub fn seal_payload(
+        &self,
+        kind: FrameKind,
+        offset: u64,
+        number: u64,
+        chunk: u64,
+        payload: &mut [u8],
+    ) -> (Head, [u8; TAG_LEN]) {
+        // Payloads are bounded by MAX_META_LEN.
+        let head = Head { kind, len: u32::try_from(payload.len()).unwrap_or(u32::MAX), number, chunk, nonce: nonce() };
+        let aad = head.aad(self.suite as u8, self.volume, self.blob, offset);
+        let tag = self.key.seal(&head.nonce, &aad, payload);
+        (head, tag)
+    }
+
+    /// The suite of the volume.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Opens a frame that stands at `offset` in place; `payload` becomes plaintext.
@@ -159,7 +176,16 @@ impl BlobCipher {
 
     /// Refuses a head that is not that of chunk `chunk` in frame `number`.
     pub fn expect_chunk(&self, head: &Head, number: u64, chunk: u64) -> Result<()> {
-        if head.kind == FrameKind::Data && head.number == number && head.chunk == chunk {
+        if head.kind == FrameKind::Data {
+            self.expect_of(head, number, chunk)
+        } else {
+            Err(self.damaged(number, "is another frame"))
+        }
+    }
+
+    /// Refuses a head of another frame or chunk.
+    pub fn expect_of(&self, head: &Head, number: u64, chunk: u64) -> Result<()> {
+        if head.number == number && head.chunk == chunk {
             Ok(())
         } else {
             Err(self.damaged(number, "is another frame"))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::frames::BlobCipher;
+use super::passing::Seen;
 use super::record::{Record, Totals};
 use super::writer::Writer;
 use crate::format::content::Content;
@@ -32,12 +33,17 @@ pub(super) struct OpenBlob {
     pub next_frame: u64,
     /// Whether its header is still to be written.
     pub is_new: bool,
+    /// The next chunk that may go apart; none when all goes into the blob.
+    pub apart: Option<u64>,
+    /// Bytes of its contents file; 0 when there is none.
+    pub contents_len: u64,
 }
 
 impl OpenBlob {
     /// A blob that does not exist yet.
     pub fn new(cipher: BlobCipher) -> OpenBlob {
-        OpenBlob { cipher: Arc::new(cipher), end: HEADER_LEN as u64, next_frame: 0, is_new: true }
+        let cipher = Arc::new(cipher);
+        OpenBlob { cipher, end: HEADER_LEN as u64, next_frame: 0, is_new: true, apart: None, contents_len: 0 }
     }
 }
 
@@ -67,6 +73,8 @@ pub(super) struct State {
     pub removed: bool,
     /// Its quota was given back.
     pub uncharged: bool,
+    /// What programs see of it that read by the kernel alone.
+    pub view: Option<Seen>,
 }
 
 impl State {
@@ -85,6 +93,7 @@ impl State {
             writers: 0,
             removed: false,
             uncharged: false,
+            view: None,
         }
     }
 

@@ -39,7 +39,7 @@ fn write_through(sealer: &Sealer, store: &dyn Store, blob: BlobId, chunks: u64) 
             cipher: Arc::clone(&cipher),
             header: None,
             offset,
-            chunks: vec![Pending { chunk, number: chunk, offset, frame }],
+            chunks: vec![Pending { chunk, number: chunk, offset, frame, apart: None }],
             flight: Arc::clone(&flight),
         };
         sealer.submit(batch, Some(&lane));

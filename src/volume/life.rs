@@ -68,6 +68,8 @@ pub struct OpenOptions {
     pub progress: Option<Progress>,
     /// Told of what the end of the process would lose.
     pub witness: Option<Arc<dyn Witness>>,
+    /// Write large media of a volume without a cipher apart, for [`Volume::pass_through`].
+    pub contents_apart: bool,
     /// Take over from a process whose mount has outlived it: inodes without a name wait for [`Volume::forget`], as if this
     /// process had removed their names, and no number it may have given out is given out again. What of it is not whole
     /// any more goes.
@@ -82,6 +84,7 @@ impl Default for OpenOptions {
             rebuild_index: false,
             progress: None,
             witness: None,
+            contents_apart: false,
             takes_over: false,
         }
     }
@@ -177,7 +180,9 @@ impl Volume {
     fn assemble(path: &Path, superblock: &Superblock, key: &Arc<VolumeKey>, options: &OpenOptions) -> Result<Volume> {
         let (id, suite) = (superblock.volume(), superblock.suite());
         let layout = Layout::new(path);
-        let store: Arc<dyn Store> = Arc::new(DirStore::open(&layout.blobs())?);
+        let store = DirStore::open(&layout.blobs())?;
+        let is_plain = suite == Suite::Checksum;
+        let store: Arc<dyn Store> = Arc::new(if is_plain { store.with_contents() } else { store });
         let index_key = Arc::new(key.index_key(suite, id));
         let policy_key = key.sub_key(suite, id, "policy");
         let (policy, mut notes) = policy::read(&layout, &policy_key, id)?;
@@ -228,6 +233,7 @@ impl Volume {
             chunks: ChunkCache::new(),
             sealer,
             activity: Activity::default(),
+            contents_apart: is_plain && options.contents_apart,
             meter: Meter::new(),
             publisher: Publisher::default(),
             scrubbing: Scrubbing::default(),

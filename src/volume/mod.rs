@@ -9,6 +9,9 @@ mod aging;
 #[cfg(test)]
 mod aging_tests;
 mod ahead;
+mod apart;
+#[cfg(test)]
+mod apart_tests;
 mod audit;
 mod check;
 #[cfg(test)]
@@ -43,6 +46,7 @@ pub mod origin;
 mod overview;
 mod own_id;
 mod packed;
+mod passing;
 mod policy;
 mod publisher;
 mod purge;
@@ -99,6 +103,7 @@ pub use sweep::SweepStatus;
 pub use types::*;
 
 pub use crate::format::frame::CHUNK_LEN;
+pub use crate::store::View;
 #[doc(hidden)]
 pub use record::decode_index_values;
 
@@ -154,6 +159,8 @@ pub struct Volume {
     chunks: ChunkCache,
     sealer: Sealer,
     activity: Activity,
+    /// Whether large contents without a cipher are written apart.
+    contents_apart: bool,
     meter: Meter,
     publisher: Publisher,
     scrubbing: Scrubbing,

@@ -9,6 +9,7 @@ use super::frames::BlobCipher;
 use super::inode::{OpenBlob, State};
 use super::record::Location;
 use super::{OpenFile, Volume};
+use crate::crypto::Suite;
 use crate::error::{Error, Kind, Result};
 use crate::format::content::{Content, Place};
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, Head, TAG_LEN};
@@ -41,10 +42,13 @@ impl ChunkCache {
 }
 
 /// A chunk to read whole, straight into the caller's buffer.
-struct Whole<'a> {
-    chunk: u64,
-    number: u64,
-    out: &'a mut [u8],
+pub(super) struct Whole<'a> {
+    /// The chunk.
+    pub chunk: u64,
+    /// The number of its frame.
+    pub number: u64,
+    /// Where it goes.
+    pub out: &'a mut [u8],
 }
 
 impl Volume {
@@ -78,8 +82,8 @@ impl Volume {
             return Ok(());
         }
         let (Some(content), Some(open)) = (&state.content, &state.blob) else { return Ok(()) };
-        let Some(Place::Stored { offset, frame }) = content.map.find(chunk) else { return Ok(()) };
-        let plain = self.plain_chunk(open, &*self.blob_of(open)?, offset, frame, chunk)?;
+        let Some(place) = content.map.find(chunk) else { return Ok(()) };
+        let plain = self.plain_chunk(open, &*self.blob_of(open)?, place, chunk)?;
         if plain.len() == chunk_len(state.record.len, chunk) {
             keep(chunk * CHUNK_LEN as u64, &plain);
         }
@@ -105,7 +109,7 @@ impl Volume {
             _ => None,
         };
         let mut group: Vec<Whole<'_>> = Vec::new();
-        let mut group_at = 0;
+        let mut group_place = Place::Reserved;
         for span in spans(offset, want as u64) {
             let (out, tail) = rest.split_at_mut(span.len);
             rest = tail;
@@ -113,37 +117,42 @@ impl Volume {
                 copy_part(dirty.plaintext(), span.skip, out);
                 continue;
             }
-            let Some(Place::Stored { offset: at, frame }) = content.map.find(span.chunk) else {
+            let place = content.map.find(span.chunk).unwrap_or(Place::Reserved);
+            let (Place::Stored { frame, .. } | Place::Apart { frame, .. }) = place else {
                 out.fill(0);
                 continue;
             };
             let (open, file) = blob.as_ref().ok_or_else(|| Error::new(Kind::Damaged, "a content without a blob"))?;
             if span.len < chunk_len(len, span.chunk) {
-                self.read_part(open, &**file, at, frame, &span, out)?;
+                self.read_part(open, &**file, place, &span, out)?;
                 continue;
             }
             let follows = group.last().is_some_and(|last| {
-                last.out.len() == CHUNK_LEN && last.number + 1 == frame && group_at + group_len(&group) == at
+                last.out.len() == CHUNK_LEN
+                    && last.chunk + 1 == span.chunk
+                    && group_place.nth(group.len() as u64) == place
             });
             if !group.is_empty() && (!follows || group.len() == MAX_GROUP) {
-                self.read_group(open, &**file, group_at, &mut group)?;
+                self.read_group(open, &**file, group_place, &mut group)?;
             }
             if group.is_empty() {
-                group_at = at;
+                group_place = place;
             }
             group.push(Whole { chunk: span.chunk, number: frame, out });
         }
         if let Some((open, file)) = &blob {
-            self.read_group(open, &**file, group_at, &mut group)?;
+            self.read_group(open, &**file, group_place, &mut group)?;
         }
         Ok(want)
     }
 
     /// Reads whole chunks that lie behind one another with one system call, each decrypted in place.
-    fn read_group(&self, open: &OpenBlob, file: &dyn Blob, at: u64, group: &mut Vec<Whole<'_>>) -> Result<()> {
-        if group.is_empty() {
-            return Ok(());
-        }
+    fn read_group(&self, open: &OpenBlob, file: &dyn Blob, place: Place, group: &mut Vec<Whole<'_>>) -> Result<()> {
+        let at = match place {
+            Place::Stored { offset, .. } if !group.is_empty() => offset,
+            Place::Apart { offset, .. } => return self.read_apart_group(open, file, offset, group),
+            _ => return Ok(()),
+        };
         let mut heads = vec![[0u8; HEAD_LEN]; group.len()];
         let mut tags = vec![[0u8; TAG_LEN]; group.len()];
         let mut bufs = Vec::with_capacity(group.len() * 3);
@@ -175,26 +184,19 @@ impl Volume {
     }
 
     /// Reads a part of a chunk, by way of the cache.
-    fn read_part(
-        &self,
-        open: &OpenBlob,
-        file: &dyn Blob,
-        at: u64,
-        frame: u64,
-        span: &Span,
-        out: &mut [u8],
-    ) -> Result<()> {
-        copy_part(&self.plain_chunk(open, file, at, frame, span.chunk)?, span.skip, out);
+    fn read_part(&self, open: &OpenBlob, file: &dyn Blob, place: Place, span: &Span, out: &mut [u8]) -> Result<()> {
+        copy_part(&self.plain_chunk(open, file, place, span.chunk)?, span.skip, out);
         Ok(())
     }
 
     /// A chunk's plaintext, from the cache or into it.
-    fn plain_chunk(&self, open: &OpenBlob, file: &dyn Blob, at: u64, frame: u64, chunk: u64) -> Result<Arc<Vec<u8>>> {
+    fn plain_chunk(&self, open: &OpenBlob, file: &dyn Blob, place: Place, chunk: u64) -> Result<Arc<Vec<u8>>> {
+        let (Place::Stored { frame, .. } | Place::Apart { frame, .. }) = place else { return Ok(Arc::default()) };
         let key = (open.cipher.blob, frame);
         if let Some(plain) = self.chunks.chunks.lock().get(&key) {
             return Ok(Arc::clone(plain));
         }
-        let plain = Arc::new(open.cipher.read_chunk(file, at, frame, chunk)?);
+        let plain = Arc::new(open.cipher.read_place(file, place, chunk)?);
         self.chunks.chunks.lock().put(key, Arc::clone(&plain));
         Ok(plain)
     }
@@ -214,7 +216,8 @@ impl Volume {
     /// The blob that a committed frame lies in, as it was when nothing had been appended behind that frame.
     pub(super) fn committed_blob(&self, at: &Location) -> OpenBlob {
         let cipher = BlobCipher::new(&self.key, self.suite, self.id, at.blob, at.salt);
-        OpenBlob { cipher: Arc::new(cipher), end: at.end(), next_frame: at.frame + 1, is_new: false }
+        let (cipher, end, next_frame) = (Arc::new(cipher), at.end(), at.frame + 1);
+        OpenBlob { cipher, end, next_frame, is_new: false, apart: None, contents_len: 0 }
     }
 
     /// Opens the blob of an inode and reads where its content is, unless that was done.
@@ -231,8 +234,11 @@ impl Volume {
             state.content = Some(Content::default());
             return Ok(());
         };
-        let open = self.committed_blob(&at);
+        let mut open = self.committed_blob(&at);
         let file = self.blob_of(&open)?;
+        if self.suite == Suite::Checksum {
+            open.contents_len = file.contents_len()?.unwrap_or_default();
+        }
         if file.len()? < at.end() {
             return Err(open
                 .cipher
@@ -280,10 +286,6 @@ impl Volume {
     }
 }
 
-fn group_len(group: &[Whole<'_>]) -> u64 {
-    group.iter().map(|w| (w.out.len() + FRAME_OVERHEAD) as u64).sum()
-}
-
 fn read_range(file: &dyn Blob, from: u64, to: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(0)];
     let got = file.read_at(&mut [IoSliceMut::new(&mut bytes)], from)?;
@@ -292,7 +294,7 @@ fn read_range(file: &dyn Blob, from: u64, to: u64) -> Result<Vec<u8>> {
 }
 
 /// Copies what `plain` has from `skip` on into `out`; zeros where it has nothing.
-fn copy_part(plain: &[u8], skip: usize, out: &mut [u8]) {
+pub(super) fn copy_part(plain: &[u8], skip: usize, out: &mut [u8]) {
     let part = plain.get(skip..).unwrap_or_default();
     let len = part.len().min(out.len());
     let (filled, zeros) = out.split_at_mut(len);

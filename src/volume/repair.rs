@@ -14,6 +14,7 @@ use super::findings::{CheckReport, Fault, Finding, Repair, RepairOptions};
 use super::inode::{Inode, OpenBlob, State};
 use super::origin::{Way, by_way};
 use super::truth;
+use crate::crypto::Suite;
 use crate::error::{Error, Kind, Result};
 use crate::format::content::Content;
 use crate::format::frame::FrameKind;
@@ -164,6 +165,14 @@ impl Repairing<'_> {
         }
     }
 
+    /// Has a blob, and its contents file where it has one, in the quarantine; gives where the blob is kept.
+    fn keep(&mut self, id: BlobId) -> Result<Option<std::path::PathBuf>> {
+        if self.volume.suite == Suite::Checksum {
+            self.quarantine.keep(&Layout::contents(id))?;
+        }
+        self.quarantine.keep(&Layout::blob(id))
+    }
+
     fn mend_copies(&self) -> Result<Repair> {
         let volume = self.volume;
         let Ok((superblock, _)) = superblock_copies(volume.layout.root()) else {
@@ -200,7 +209,7 @@ impl Repairing<'_> {
             self.needs_rebuild = true;
             return Ok(Repair::Left(REBUILD.to_owned()));
         }
-        let kept = self.quarantine.keep(&Layout::blob(id))?;
+        let kept = self.keep(id)?;
         volume.store.remove(id)?;
         Ok(kept.map_or_else(|| Repair::Mended("it is gone by now".to_owned()), |kept| moved(&kept)))
     }
@@ -226,7 +235,7 @@ impl Repairing<'_> {
         if !is_blobs && !self.options.move_damaged {
             return Ok(Repair::Left(READABLE.to_owned()));
         }
-        let kept = self.quarantine.keep(&Layout::blob(at.blob))?;
+        let kept = self.keep(at.blob)?;
         if is_blobs || !state.record.is_medium() {
             match volume.write_anew(&inode, &mut state) {
                 Err(e) if e.kind() == Kind::Damaged => {}

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Volume;
 use super::inode::{Inode, State};
 use super::writer::{Dirty, Writer};
-use super::writing::allocated;
+use super::writing::{COMMIT_LEN, allocated};
 use crate::error::{Error, Kind, Result};
 use crate::format::content::{Content, Place};
-use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, HEADER_LEN, STRIDE, TRAILER_LEN};
-use crate::format::geometry::chunk_len;
+use crate::format::frame::{APART_STRIDE, CHUNK_LEN, FRAME_OVERHEAD, HEADER_LEN, STRIDE, TRAILER_LEN};
+use crate::format::geometry::{chunk_count, chunk_len};
 
 /// A blob is rewritten when it holds more dead bytes than half of its live ones and this.
 const DEAD_BYTES: u64 = 256 << 10;
@@ -29,8 +29,13 @@ fn live_and_dead(state: &State) -> Option<(u64, u64)> {
     let at = state.record.location.filter(|at| at.blob == open.cipher.blob)?;
     let end_frame = state.record.attrs.end.map_or(0, |end| u64::from(end.len) + FRAME_OVERHEAD as u64);
     let attributes = u64::from(at.len) + (FRAME_OVERHEAD + TRAILER_LEN) as u64;
-    let live = HEADER_LEN as u64 + content.map.stored_chunks() * STRIDE + end_frame + attributes;
-    Some((live, open.end.saturating_sub(live)))
+    let apart = content.map.apart_chunks();
+    let frames = (content.map.stored_chunks() - apart) * STRIDE + apart * APART_STRIDE;
+    let live = HEADER_LEN as u64 + frames + end_frame + attributes;
+    // A place of the contents file that no frame tells of is dead, too.
+    let contents = apart * CHUNK_LEN as u64;
+    let dead = open.end.saturating_sub(live) + open.contents_len.saturating_sub(contents);
+    Some((live + contents, dead))
 }
 
 /// Whether a blob is to be written anew for its dead bytes: so many that doing it costs no more than they did.
@@ -85,7 +90,7 @@ impl Volume {
         }
         fresh.indexed = state.indexed.take();
         fresh.replaced.append(&mut state.replaced);
-        (fresh.opens, fresh.writers) = (state.opens, state.writers);
+        (fresh.opens, fresh.writers, fresh.view) = (state.opens, state.writers, state.view.take());
         *state = fresh;
         Ok(())
     }
@@ -111,11 +116,16 @@ impl Volume {
     fn copy_content(&self, state: &State, fresh: &mut State) -> Result<()> {
         let content = self.content_of(state)?;
         let chunks = content.map.stored_chunks();
+        let len = state.record.len;
+        let is_one = content.map.stored_chunks() == chunk_count(len);
         if chunks >= BATCH as u64 {
             // What is handed over must not fail.
-            self.promise_room(fresh, chunks, u64::MAX)?;
+            if self.contents_apart && is_one {
+                self.prepare_apart(fresh, len, chunks, attributes_len(state) + COMMIT_LEN)?;
+            } else {
+                self.promise_room(fresh, chunks, u64::MAX)?;
+            }
         }
-        let len = state.record.len;
         let mut plain = vec![0; CHUNK_LEN];
         for run in content.map.runs() {
             if let Some(content) = &mut fresh.content {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::apart::{begin_contents_sync, write_batch_apart};
 use super::frames::BlobCipher;
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN};
 use crate::store::{Ballast, Blob, Store};
@@ -81,6 +82,18 @@ pub(super) struct Pending {
     pub offset: u64,
     /// The frame-to-be.
     pub frame: Buffer,
+    /// The frame, without its payload, of a chunk that lies apart.
+    pub apart: Option<[u8; FRAME_OVERHEAD]>,
+}
+
+impl Pending {
+    /// What stands in the blob of it.
+    fn in_blob(&self) -> &[u8] {
+        match &self.apart {
+            None => &self.frame,
+            Some(frame) => frame,
+        }
+    }
 }
 
 /// Frames that lie behind one another in a blob.
@@ -309,19 +322,35 @@ fn hash(lane: &Lane, again: &Sender<Job>) {
 
 fn seal(mut batch: Batch, shared: &Shared) {
     for pending in &mut batch.chunks {
-        batch.cipher.seal(FrameKind::Data, pending.offset, pending.number, pending.chunk, &mut pending.frame);
+        let (offset, number, chunk) = (pending.offset, pending.number, pending.chunk);
+        match &mut pending.apart {
+            None => {
+                batch.cipher.seal(FrameKind::Data, offset, number, chunk, &mut pending.frame);
+            }
+            Some(frame) => {
+                let plain = pending.frame.get_mut(HEAD_LEN..).unwrap_or_default();
+                *frame = batch.cipher.seal_apart(offset, number, chunk, plain);
+            }
+        }
     }
     let outcome = {
         let header = batch.header.iter().map(|h| IoSlice::new(h));
-        let frames = batch.chunks.iter().map(|p| IoSlice::new(&p.frame));
+        let frames = batch.chunks.iter().map(|p| IoSlice::new(p.in_blob()));
         let bufs: Vec<IoSlice<'_>> = header.chain(frames).collect();
-        shared.ballast.with_room(|| batch.blob.write_at(&bufs, batch.offset))
+        // Contents first: a frame that a crash leaves has what it tells of.
+        shared.ballast.with_room(|| {
+            write_batch_apart(&batch)?;
+            batch.blob.write_at(&bufs, batch.offset)
+        })
     };
-    let end = batch.chunks.last().map_or(batch.offset, |last| last.offset + last.frame.len() as u64);
+    let end = batch.chunks.last().map_or(batch.offset, |last| last.offset + last.in_blob().len() as u64);
     // A whole stretch is behind us: the disk may begin with it.
     if outcome.is_ok() && batch.offset / STRETCH != end / STRETCH {
         let to = end / STRETCH * STRETCH;
         batch.blob.begin_sync(to - STRETCH, to);
+    }
+    if outcome.is_ok() {
+        begin_contents_sync(&batch, STRETCH);
     }
     if let Err(e) = outcome {
         shared.store.latch().close(format!("acknowledged bytes could not be written: {e}"));

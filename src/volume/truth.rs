@@ -223,7 +223,7 @@ pub(super) fn no_attributes(blob: &dyn Blob) -> Error {
 mod tests {
     use super::*;
     use crate::crypto::KeySource;
-    use crate::format::content::Content;
+    use crate::format::content::{Content, Place};
     use crate::ids::BlobId;
     use crate::store::{DirStore, Store};
 
@@ -281,6 +281,44 @@ mod tests {
         assert_eq!(content.len, 7);
         assert_eq!(content.digest, attrs.digest);
         assert_eq!(cipher.read_chunk(&*blob, 80, 0, 0).unwrap(), b"wamedia");
+    }
+
+    #[test]
+    fn a_chunk_that_lies_apart_is_read_as_the_format_document_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirStore::open(&dir.path().join("blobs")).unwrap().with_contents();
+        let blob = store.create(BlobId(1)).unwrap();
+        blob.make_contents().unwrap();
+        let salt = std::array::from_fn(|nth| 0xe0 + nth as u8);
+        let cipher = BlobCipher::new(&VolumeKey::none(), Suite::Checksum, key_of_the_examples().1, BlobId(1), salt);
+        let frame = example("apart-example");
+        blob.write_at(&[std::io::IoSlice::new(&frame)], 0x150).unwrap();
+        blob.write_contents_at(&[std::io::IoSlice::new(b"wamedia")], 0x30000).unwrap();
+        let place = Place::Apart { offset: 0x150, frame: 4 };
+        assert_eq!(cipher.read_place(&*blob, place, 3).unwrap(), b"wamedia");
+        for (offset, number, chunk) in [(0x150, 4, 2), (0x150, 5, 3), (0x151, 4, 3)] {
+            let place = Place::Apart { offset, frame: number };
+            assert_eq!(cipher.read_place(&*blob, place, chunk).unwrap_err().kind(), Kind::Damaged);
+        }
+        assert_eq!(cipher.read_chunk(&*blob, 0x150, 4, 3).unwrap_err().kind(), Kind::Damaged, "no data frame");
+        for at in 0..frame.len() as u64 + 7 {
+            let mut byte = [0];
+            let flip = |byte: [u8; 1]| [byte[0] ^ 0x20];
+            if let Some(at) = at.checked_sub(frame.len() as u64) {
+                blob.read_contents_at(&mut [IoSliceMut::new(&mut byte)], 0x30000 + at).unwrap();
+                blob.write_contents_at(&[std::io::IoSlice::new(&flip(byte))], 0x30000 + at).unwrap();
+            } else {
+                blob.read_at(&mut [IoSliceMut::new(&mut byte)], 0x150 + at).unwrap();
+                blob.write_at(&[std::io::IoSlice::new(&flip(byte))], 0x150 + at).unwrap();
+            }
+            assert_eq!(cipher.read_place(&*blob, place, 3).unwrap_err().kind(), Kind::Damaged, "byte {at}");
+            if let Some(at) = at.checked_sub(frame.len() as u64) {
+                blob.write_contents_at(&[std::io::IoSlice::new(&byte)], 0x30000 + at).unwrap();
+            } else {
+                blob.write_at(&[std::io::IoSlice::new(&byte)], 0x150 + at).unwrap();
+            }
+        }
+        assert_eq!(cipher.read_place(&*blob, place, 3).unwrap(), b"wamedia");
     }
 
     #[test]

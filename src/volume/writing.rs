@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::apart::LEAST_CHUNKS;
 use super::frames::BlobCipher;
 use super::inode::{Inode, OpenBlob, State};
 use super::quota::Class;
@@ -19,7 +20,7 @@ use crate::ids::BlobId;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
 /// What the frames of a commit take beside the chunks, at most but for many names or attributes.
-const COMMIT_LEN: u64 = 16 << 10;
+pub(super) const COMMIT_LEN: u64 = 16 << 10;
 /// Bytes the disk is asked for at a time beyond what is needed.
 const RESERVE_STEP: u64 = 256 << 10;
 
@@ -65,7 +66,9 @@ impl Volume {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > MAX_FILE_LEN) {
             return Err(Error::new(Kind::TooLarge, format!("a file is at most {MAX_FILE_LEN} bytes long")));
         }
+        state.view.iter().try_for_each(|seen| seen.view.make_room(offset, data.len() as u64))?;
         self.put(&mut state, offset, data, file.class)?;
+        state.view.iter().try_for_each(|seen| seen.view.write(offset, data))?;
         self.content_changed(&mut state, drop_privileges);
         self.hand_on(&mut state, Some((offset, data.len() as u64)))
     }
@@ -74,6 +77,7 @@ impl Volume {
     pub(super) fn begin_change(&self, inode: &Arc<Inode>, state: &mut State) -> Result<()> {
         self.store.latch().pass()?;
         self.load(state)?;
+        self.part_view(inode, state)?;
         self.note_change(inode, state)?;
         if state.writer.is_none() {
             let is_empty = state.record.len == 0 && self.content_of(state)?.map.runs().is_empty();
@@ -184,10 +188,10 @@ impl Volume {
         }
         let mut frame = self.sealer.buffer();
         let place = self.content_of(state)?.map.find(chunk);
-        if let (Some(Place::Stored { offset, frame: number }), false) = (place, replaced) {
+        if let (Some(place), false) = (place.filter(|place| *place != Place::Reserved), replaced) {
             writer.flight.wait();
             let open = state.blob.as_ref().ok_or_else(|| Error::new(Kind::Damaged, "a content without a blob"))?;
-            let plain = open.cipher.read_chunk(&*self.blob_of(open)?, offset, number, chunk)?;
+            let plain = open.cipher.read_place(&*self.blob_of(open)?, place, chunk)?;
             frame.extend_from_slice(&plain);
         }
         if let Some(writer) = &mut state.writer {
@@ -199,12 +203,16 @@ impl Volume {
     /// Gives chunks to the sealer: full ones that a sequential write has passed, since they will hardly be written again;
     /// all full ones when too many wait; and those that are not full when that does not help.
     fn hand_on(&self, state: &mut State, written: Option<(u64, u64)>) -> Result<()> {
+        let is_held_back = self.is_held_back(state);
         let Some(writer) = &mut state.writer else { return Ok(()) };
         let mut passed = 0;
         if let Some((offset, len)) = written {
             let is_sequential = writer.next_offset == offset;
             writer.next_offset = offset + len;
             passed = if is_sequential { writer.next_offset / CHUNK } else { 0 };
+        }
+        if is_held_back && passed < LEAST_CHUNKS as u64 {
+            passed = 0;
         }
         let partial = writer.dirty.values().filter(|dirty| !dirty.is_full()).count();
         let too_many = writer.dirty.len() > MAX_DIRTY_CHUNKS;
@@ -224,6 +232,7 @@ impl Volume {
         let blob = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(open)? };
         let header = open.is_new.then(|| open.cipher.header());
         let offset = if open.is_new { 0 } else { open.end };
+        self.begin_apart(open, &*blob, writer.reserved, leaving);
         open.is_new = false;
         let mut chunks = Vec::with_capacity(leaving.len());
         // When the cores are busy, or somebody waits for the disk, the digest is computed when it is asked for, or when the
@@ -247,10 +256,16 @@ impl Volume {
             // One that is not full may still grow, so the digest cannot pass it.
             hashed &= dirty.is_full() && writer.next_hashed == Some(*chunk);
             writer.next_hashed = hashed.then_some(chunk + 1);
-            content.map.set(*chunk, 1, Some(Place::Stored { offset: open.end, frame: open.next_frame }));
-            let frame_len = (dirty.plaintext().len() + FRAME_OVERHEAD) as u64;
-            chunks.push(Pending { chunk: *chunk, number: open.next_frame, offset: open.end, frame: dirty.frame });
-            open.end += frame_len;
+            let len = dirty.plaintext().len();
+            let (offset, frame) = (open.end, open.next_frame);
+            let apart = open.goes_apart(*chunk, len).then_some([0; FRAME_OVERHEAD]);
+            let (place, in_blob) = match apart {
+                None => (Place::Stored { offset, frame }, len),
+                Some(_) => (Place::Apart { offset, frame }, 0),
+            };
+            content.map.set(*chunk, 1, Some(place));
+            chunks.push(Pending { chunk: *chunk, number: frame, offset, frame: dirty.frame, apart });
+            open.end += (in_blob + FRAME_OVERHEAD) as u64;
             open.next_frame += 1;
         }
         if chunks.is_empty() && header.is_none() {
@@ -281,6 +296,8 @@ impl Volume {
     pub(super) fn promise_room(&self, state: &mut State, chunks: u64, room: u64) -> Result<()> {
         self.open_for_append(state)?;
         let (Some(writer), Some(open)) = (&mut state.writer, &mut state.blob) else { return Ok(()) };
+        // The promise is for the blob.
+        open.apart = None;
         let waiting = writer.dirty.values().filter(|dirty| !dirty.is_clean).count() as u64;
         let needed = open.end + (waiting + chunks) * STRIDE + COMMIT_LEN;
         if needed <= writer.reserved {
@@ -373,7 +390,8 @@ impl Volume {
             content.len = new_len;
         }
         let after = allocated(&self.content_of(state)?.map, new_len);
-        self.charge_to(state, after, Class::General)
+        self.charge_to(state, after, Class::General)?;
+        state.view.iter().try_for_each(|seen| seen.view.set_len(new_len))
     }
 
     /// Starts the content anew. What a frame already says of it stays in the store until the new content is durable.
@@ -452,6 +470,12 @@ impl Volume {
         }
         let after = allocated(&self.content_of(state)?.map, new_len);
         self.charge_to(state, after, file.class)?;
+        if let Some(seen) = &state.view {
+            seen.view.set_len(new_len)?;
+            if clears {
+                seen.view.clear(offset, end.min(new_len))?;
+            }
+        }
         self.content_changed(state, false);
         self.hand_on(state, None)
     }
@@ -540,7 +564,7 @@ impl Volume {
         let content = self.content_of(&state)?;
         let is_data = |chunk: u64| {
             let in_memory = state.writer.as_ref().is_some_and(|w| w.dirty.contains_key(&chunk));
-            in_memory || matches!(content.map.find(chunk), Some(Place::Stored { .. }))
+            in_memory || content.map.find(chunk).is_some_and(|place| place != Place::Reserved)
         };
         let mut at = offset;
         while at < len {

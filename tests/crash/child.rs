@@ -82,11 +82,13 @@ pub fn run(name: &str, root: &Path, key: &Path, how: &str) -> Outcome {
 
 /// Opens the volume below `root`.
 pub fn open(root: &Path, key: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Volume>> {
-    let source = KeySource::key_file(key)?;
+    // A volume without a cipher has no key.
+    let is_plain = !key.exists();
+    let sources = if is_plain { Vec::new() } else { vec![KeySource::key_file(key)?] };
     let started = Instant::now();
     loop {
-        let options = OpenOptions { clock: Arc::clone(&clock), ..OpenOptions::default() };
-        match Volume::open(&root.join("store"), std::slice::from_ref(&source), options) {
+        let options = OpenOptions { clock: Arc::clone(&clock), contents_apart: is_plain, ..OpenOptions::default() };
+        match Volume::open(&root.join("store"), &sources, options) {
             // A child of another thread has a copy of the lock between fork and exec.
             Err(e) if e.kind() == Kind::Locked && started.elapsed() < Duration::from_secs(5) => {
                 std::thread::sleep(Duration::from_millis(5));

@@ -33,6 +33,8 @@ pub struct State {
     pub tree: Tree,
     pub log: Vec<Op>,
     pub faults: Faults,
+    /// Whether it is so large that nobody asks for a promise.
+    pub is_large: bool,
     /// Up to where a file has been promised room.
     promised: HashMap<u64, u64>,
     next: u64,
@@ -65,7 +67,8 @@ impl Disk {
     /// Mounts a disk that holds `tree`, durably, on the empty directory `root`.
     pub fn mount(tree: Tree, root: &Path) -> Disk {
         let next = tree.nodes.keys().max().copied().unwrap_or(0).max(MARKS_NODE) + 1;
-        let state = State { tree, log: Vec::new(), faults: Faults::default(), promised: HashMap::new(), next };
+        let state =
+            State { tree, log: Vec::new(), faults: Faults::default(), is_large: false, promised: HashMap::new(), next };
         let state = Arc::new(Mutex::new(state));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("recording".into())];
@@ -369,7 +372,7 @@ impl Filesystem for Served {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let state = self.0.lock();
         let used: u64 = state.tree.nodes.keys().count() as u64;
-        let blocks = if state.faults.is_tight() { MANY_BLOCKS } else { BLOCKS };
+        let blocks = if state.is_large || state.faults.is_tight() { MANY_BLOCKS } else { BLOCKS };
         let free = if state.faults.is_full() { 0 } else { blocks - used.min(blocks) };
         reply.statfs(blocks, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::bounded;
@@ -30,6 +29,7 @@ pub fn setting(name: &str, default: u64) -> u64 {
 /// A place for a disk: its mount point and its volume's key.
 pub struct Bench {
     place: TempDir,
+    is_plain: bool,
 }
 
 impl Bench {
@@ -37,7 +37,14 @@ impl Bench {
         let place = scratch();
         make_key_file(&place.path().join("key")).unwrap();
         std::fs::create_dir(place.path().join("disk")).unwrap();
-        Bench { place }
+        Bench { place, is_plain: false }
+    }
+
+    /// One for a volume without a cipher.
+    pub fn plain() -> Bench {
+        let bench = Bench::new();
+        std::fs::remove_file(bench.key()).unwrap();
+        Bench { is_plain: true, ..bench }
     }
 
     pub fn key(&self) -> PathBuf {
@@ -48,16 +55,18 @@ impl Bench {
     pub fn new_volume(&self) -> Tree {
         let made = scratch();
         let policy = Policy { floor_bytes: 0, ..Policy::default() };
-        let options = InitOptions { encrypted: true, policy, root_uid: 0, root_gid: 0, root_mode: 0o755 };
-        let key = KeySource::key_file(&self.key()).unwrap();
-        Volume::init(&made.path().join("store"), Some(&key), &options).unwrap();
+        let options = InitOptions { encrypted: !self.is_plain, policy, root_uid: 0, root_gid: 0, root_mode: 0o755 };
+        let key = (!self.is_plain).then(|| KeySource::key_file(&self.key()).unwrap());
+        Volume::init(&made.path().join("store"), key.as_ref(), &options).unwrap();
         let mut tree = Tree::new();
         tree.read_in(ROOT, made.path()).unwrap();
         tree
     }
 
     pub fn disk(&self, tree: Tree) -> Disk {
-        Disk::mount(tree, &self.place.path().join("disk"))
+        let disk = Disk::mount(tree, &self.place.path().join("disk"));
+        disk.state.lock().is_large = self.is_plain;
+        disk
     }
 
     /// What the disk holds when a workload begins.
@@ -196,8 +205,8 @@ pub fn all_workloads() {
         others: setting("WAMEDIA_CRASH_OTHERS", 0),
         mixtures: setting("WAMEDIA_CRASH_MIXTURES", 0),
     };
-    let bench = Bench::new();
-    let verifier = Arc::new(Verifier::new(&bench.key()));
+    let benches = [Bench::new(), Bench::plain()];
+    let verifiers = benches.each_ref().map(|bench| Verifier::new(&bench.key()));
     let twice = setting("WAMEDIA_CRASH_TWICE", 1);
     let mut numbers = Numbers::new(setting("WAMEDIA_CRASH_SEED", 1));
     let (mut total, mut doubly) = (0, 0);
@@ -205,6 +214,7 @@ pub fn all_workloads() {
         if only.as_deref().is_some_and(|only| !workload.name.contains(only)) {
             continue;
         }
+        let (bench, verifier) = (&benches[usize::from(workload.is_plain)], &verifiers[usize::from(workload.is_plain)]);
         let base = bench.prepared(&workload);
         let disk = bench.disk(base.clone());
         let outcome = child::run(workload.name, disk.root(), &bench.key(), "record");
@@ -214,7 +224,7 @@ pub fn all_workloads() {
         let begun = std::time::Instant::now();
         let history = history_of(&workload);
         let kept = Mutex::new(Vec::new());
-        let mut count = enumerate(workload.name, &verifier, &history, (&base, &log), None, &depth, Some(&kept));
+        let mut count = enumerate(workload.name, verifier, &history, (&base, &log), None, &depth, Some(&kept));
         // The recovery of some images is cut as well.
         let mut kept = kept.into_inner();
         for nth in 0..twice.min(kept.len() as u64) {
@@ -225,7 +235,7 @@ pub fn all_workloads() {
             let log = disk.take().1;
             drop(disk);
             let name = format!("{}, recovery {nth}", workload.name);
-            let more = enumerate(&name, &verifier, &history, (&tree, &log), Some((done, last)), &depth, None);
+            let more = enumerate(&name, verifier, &history, (&tree, &log), Some((done, last)), &depth, None);
             count += more;
             doubly += more;
         }

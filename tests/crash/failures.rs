@@ -88,20 +88,21 @@ fn run(bench: &Bench, verifier: &Verifier, workload: &Workload, base: &Tree, fau
 pub fn at_every_call() {
     let only = std::env::var("WAMEDIA_CRASH_ONLY").ok();
     let (stride, mut runs) = (setting("WAMEDIA_FAULTS_STRIDE", 60), 0);
-    let bench = Bench::new();
-    let verifier = Verifier::new(&bench.key());
+    let benches = [Bench::new(), Bench::plain()];
+    let verifiers = benches.each_ref().map(|bench| Verifier::new(&bench.key()));
     let mut numbers = Numbers::new(setting("WAMEDIA_CRASH_SEED", 1));
     let mut failed = Vec::new();
     for workload in steps::all() {
         if only.as_deref().is_some_and(|only| !workload.name.contains(only)) {
             continue;
         }
+        let (bench, verifier) = (&benches[usize::from(workload.is_plain)], &verifiers[usize::from(workload.is_plain)]);
         let base = bench.prepared(&workload);
         for fault in FAULTS {
             let mut nth = numbers.below(stride);
             loop {
                 runs += 1;
-                let run = || run(&bench, &verifier, &workload, &base, fault, nth);
+                let run = || run(bench, verifier, &workload, &base, fault, nth);
                 match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
                     Ok(true) => nth += 1 + numbers.below(2 * stride - 1),
                     Ok(false) => break,

@@ -10,7 +10,7 @@ use crate::child::XATTR;
 use crate::history::{Found, State};
 
 /// More than any workload writes to one file.
-const MAX_LEN: usize = 1 << 20;
+const MAX_LEN: usize = 2 << 20;
 
 /// Reads all directories and files.
 pub fn read(volume: &Volume) -> Found {

@@ -37,9 +37,14 @@ pub enum Step {
 
 use Step::*;
 
+/// So many bytes that a content goes apart, with a last chunk that is not full.
+const LARGE: usize = 17 * 65_536 + 100;
+
 /// A workload: its name, and what is done before the disk records and while it does.
 pub struct Workload {
     pub name: &'static str,
+    /// On a volume without a cipher, where large media lie apart, and on a disk of which nobody asks for a promise.
+    pub is_plain: bool,
     pub before: Vec<Step>,
     pub steps: Vec<Step>,
 }
@@ -56,9 +61,16 @@ fn some_files() -> Vec<Step> {
 
 /// All workloads.
 pub fn all() -> Vec<Workload> {
-    let with = |name, steps: Vec<Vec<Step>>| Workload { name, before: some_files(), steps: steps.concat() };
+    let with =
+        |name, steps: Vec<Vec<Step>>| Workload { name, is_plain: false, before: some_files(), steps: steps.concat() };
+    let apart = |name, steps: Vec<Vec<Step>>| Workload { is_plain: true, ..with(name, steps) };
     vec![
-        Workload { name: "first mount", before: Vec::new(), steps: [put(1, "a", 500), vec![Shutdown]].concat() },
+        Workload {
+            name: "first mount",
+            is_plain: false,
+            before: Vec::new(),
+            steps: [put(1, "a", 500), vec![Shutdown]].concat(),
+        },
         with(
             "new files",
             vec![
@@ -203,6 +215,23 @@ pub fn all() -> Vec<Workload> {
                 vec![Rename("a.1", "a.2"), Rename("a", "a.1")],
                 put(1, "a", 450),
                 vec![Drain, Open(1, "a"), Fsync(1), Close(1), Checkpoint],
+            ],
+        ),
+        apart(
+            "contents apart",
+            vec![
+                vec![Create(1, "n"), Write(1, 0, LARGE), Fsync(1), Close(1)],
+                vec![Open(1, "n"), Write(1, 70_000, 300), Fsync(1), Write(1, LARGE as u64, 900), Close(1), SyncAll],
+                vec![OpenAnew(2, "n"), Write(2, 0, LARGE + 5), Close(2), SyncAll, Drain],
+                vec![Truncate("n", 9), Rest, Checkpoint],
+            ],
+        ),
+        apart(
+            "contents replaced and removed",
+            vec![
+                vec![Create(1, "b.new"), Write(1, 0, LARGE), Fsync(1), Close(1), Rename("b.new", "b"), SyncDir("")],
+                vec![Create(2, "never synced"), Write(2, 0, LARGE), Checkpoint, CloseSoon(2)],
+                vec![Unlink("b"), SyncDir(""), Rest, Drain, Reopen, Unlink("never synced"), Shutdown],
             ],
         ),
         with("clean end and mount", vec![put(1, "n", 600), vec![Reopen, Unlink("n"), Reopen]]),

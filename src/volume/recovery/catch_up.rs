@@ -90,7 +90,7 @@ impl Recovery<'_> {
                     sight.by_ino.entry(ino).or_default().damaged = true;
                 }
             }
-            Found::Nothing if id.0 >= self.journals.first_new_blob && self.volume.store.open(id)?.is_some() => {
+            Found::Nothing if id.0 >= self.journals.first_new_blob && self.volume.store.has(id)? => {
                 self.drop_uncommitted(id);
             }
             Found::Nothing => {}

@@ -7,10 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::note::{DamagedMedium, MAX_NAMED, Note, ScrubRun};
 use crate::error::{Kind, Result};
-use crate::format::frame::{CHUNK_LEN, STRIDE};
+use crate::format::content::Place;
+use crate::format::frame::{APART_STRIDE, CHUNK_LEN, STRIDE};
 use crate::format::geometry::{chunk_count, chunk_len};
 use crate::ids::Ino;
 use crate::index::{Table, schema};
+use crate::store::Blob;
 use crate::sync::atomic::Ordering;
 use crate::volume::Volume;
 use crate::volume::inode::{Inode, State};
@@ -133,7 +135,7 @@ impl Walk {
         let mut plain = vec![0; CHUNK_LEN];
         while let (true, None) = (done < chunks, &problem) {
             let content = state.content.as_ref().filter(|_| !state.removed);
-            let Some((chunk, offset)) = content.and_then(|content| content.map.next_stored(current.chunk)) else {
+            let Some((chunk, place)) = content.and_then(|content| content.map.next_stored(current.chunk)) else {
                 problem = current.wrong_digest(&state).map(|problem| (None, problem));
                 self.current = None;
                 run.chunk = None;
@@ -143,7 +145,7 @@ impl Walk {
                 current.sha = None;
             }
             if let Some(blob) = state.blob.as_ref().and_then(|open| volume.blob_of(open).ok()) {
-                blob.will_come_from_disk(offset, offset + STRIDE);
+                comes_from_disk(&*blob, place, chunk);
             }
             let part = plain.get_mut(..chunk_len(state.record.len, chunk)).unwrap_or_default();
             match volume.read_state(&state, chunk * CHUNK_LEN as u64, part) {
@@ -189,6 +191,18 @@ impl Current {
         }
         let found: [u8; 32] = sha.finalize().into();
         (found != expected).then(|| "its digest is not the one that is noted".to_owned())
+    }
+}
+
+/// Has what is read next of a chunk come from the disk.
+fn comes_from_disk(blob: &dyn Blob, place: Place, chunk: u64) {
+    match place {
+        Place::Stored { offset, .. } => blob.will_come_from_disk(offset, offset + STRIDE),
+        Place::Apart { offset, .. } => {
+            blob.will_come_from_disk(offset, offset + APART_STRIDE);
+            blob.contents_will_come_from_disk(chunk * CHUNK_LEN as u64, (chunk + 1) * CHUNK_LEN as u64);
+        }
+        Place::Reserved => {}
     }
 }
 
