@@ -135,6 +135,7 @@ fn open(service: &Service, sources: &[KeySource]) -> Result<Arc<Volume>> {
     let begin = service.mount.as_ref().and_then(|mount| mount.begin.as_ref());
     let options = OpenOptions {
         index_cache_bytes: service.index_cache_bytes,
+        contents_apart: service.mount.as_ref().is_some_and(|mount| mount.options.pass_through),
         witness: begin.map(|begin| begin.note() as _),
         takes_over: matches!(begin, Some(Begin::Outlived(_))),
         ..OpenOptions::default()

@@ -21,6 +21,8 @@ use super::errno::errno;
 use super::expired::{self, ExpiredListing};
 use super::handles::{FileGuard, Handle, Handles, ToldKind};
 use super::inherited::Inherited;
+use super::options::MountOptions;
+use super::passing::Passing;
 use super::pulse::{Pulse, Served};
 use super::reach::Caller;
 use super::references::References;
@@ -59,6 +61,9 @@ pub(super) struct WamediaFs {
     pub(super) expired_listed: bool,
     pub(super) chunks: Arc<ChunkGiver>,
     pub(super) agreement: Arc<OnceLock<Agreement>>,
+    pub(super) passing: Arc<Passing>,
+    /// Whether media may be read by the kernel alone.
+    pub(super) passes_through: bool,
     inherited: Arc<Inherited>,
     pulse: Arc<Pulse>,
     poison_told: AtomicBool,
@@ -81,7 +86,7 @@ impl WamediaFs {
     /// Serves a volume; where it takes a mount over, with what the process before has left.
     pub(super) fn new(
         volume: Arc<Volume>,
-        expired_listed: bool,
+        options: &MountOptions,
         pulse: Arc<Pulse>,
         inherited: Arc<Inherited>,
     ) -> WamediaFs {
@@ -89,7 +94,9 @@ impl WamediaFs {
             handles: Handles::new(inherited.note()),
             references: Arc::new(References::new(inherited.is_taken_over())),
             volume,
-            expired_listed,
+            expired_listed: options.expired_listed,
+            passing: Arc::default(),
+            passes_through: options.pass_through,
             chunks: Arc::default(),
             agreement: Arc::default(),
             inherited,

@@ -32,12 +32,23 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// Asks for what this build makes use of.
-    pub(super) fn reach(config: &mut KernelConfig) -> Agreement {
+    pub(super) fn reach(config: &mut KernelConfig, passes_through: bool) -> Agreement {
         let mut flags = InitFlags::empty();
         for &capability in CAPABILITIES {
             match config.add_capabilities(capability) {
                 Ok(()) => flags |= capability,
                 Err(_) => tracing::debug!(?capability, "this kernel lacks a capability; the mount works without it"),
+            }
+        }
+        if passes_through {
+            let agreed = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH);
+            // The store lies on a file system that lies on no other.
+            if agreed.is_ok() && config.set_max_stack_depth(1).is_ok() {
+                flags |= InitFlags::FUSE_PASSTHROUGH;
+            } else {
+                tracing::info!(
+                    "this kernel (before Linux 6.9) passes nothing through: media are read the ordinary way"
+                );
             }
         }
         // Each of these gives back the nearest value that works when the one asked for does not.
@@ -47,6 +58,11 @@ impl Agreement {
         }
         let _ = config.set_max_background(MAX_BACKGROUND);
         Agreement { minor: config.kernel_abi().1, flags }
+    }
+
+    /// Whether the kernel reads files by itself that it is given for others.
+    pub(super) fn passes_through(&self) -> bool {
+        self.flags.contains(InitFlags::FUSE_PASSTHROUGH)
     }
 
     /// Whether the kernel hands out once more what a process had taken up and not answered.

@@ -13,6 +13,7 @@ use crate::volume::{OpenFile, OpenMode, Volume};
 
 use super::expired::ExpiredListing;
 use super::note::Note;
+use super::passing::Passage;
 
 /// What a handle number stands for.
 pub(super) enum Handle {
@@ -31,11 +32,19 @@ pub(super) enum Handle {
 pub(super) struct FileGuard {
     volume: Arc<Volume>,
     file: Option<OpenFile>,
+    passage: Option<Passage>,
 }
 
 impl FileGuard {
     pub(super) fn new(volume: Arc<Volume>, file: OpenFile) -> FileGuard {
-        FileGuard { volume, file: Some(file) }
+        FileGuard { volume, file: Some(file), passage: None }
+    }
+
+    /// How the kernel has it, where that is counted: until it is closed.
+    pub(super) fn goes_by(&mut self, passage: Option<Passage>) {
+        if passage.is_some() {
+            self.passage = passage;
+        }
     }
 
     pub(super) fn file(&self) -> Option<&OpenFile> {
@@ -46,6 +55,9 @@ impl FileGuard {
 impl Drop for FileGuard {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
+            if let Some(passage) = self.passage.take() {
+                passage.end(&self.volume, &file);
+            }
             self.volume.close_soon(file);
         }
     }

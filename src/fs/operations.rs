@@ -22,13 +22,12 @@ use crate::ids::Ino;
 use crate::volume::origin::Way;
 use crate::volume::{NewNode, OpenMode, Operation, RenameMode, SetAttr, Volume};
 
-use super::adapter::{
-    Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl, drop_privileges_of, may_add, may_take, reply_done, reply_sized,
-};
+use super::adapter::{Answer, GENERATION, TTL_NONE, WamediaFs, attr_ttl, may_add, may_take, reply_done, reply_sized};
 use super::agreement::Agreement;
 use super::convert::{allocation, file_attr, node_kind, open_mode, rename_mode, seek_target, time_or_now, xattr_mode};
 use super::expired::{self, ExpiredListing};
 use super::handles::{FileGuard, Handle};
+use super::opening::open_flags;
 use super::reach::Caller;
 use super::takeover::is_resent;
 
@@ -40,15 +39,6 @@ const MAX_XATTR_LIST: usize = 65_536;
 
 /// Names are as long as in other file systems of Linux.
 const NAME_MAX: u32 = 255;
-
-/// What every open file is told: pages stay valid, since other changes are notified; nothing waits for `close`.
-const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
-
-/// What a handle is told that can only write: its writes come straight from the program's memory. Through the page cache
-/// each would be copied once more, and the first one to a file would ask for its `security.capability`.
-fn open_flags(mode: OpenMode) -> FopenFlags {
-    if mode.write && !mode.read { OPEN_FLAGS | FopenFlags::FOPEN_DIRECT_IO } else { OPEN_FLAGS }
-}
 
 fn ino(number: INodeNo) -> Ino {
     expired::real(number)
@@ -65,7 +55,10 @@ fn new_node(req: &Request, mode: u32) -> NewNode {
 
 impl Filesystem for WamediaFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let agreement = Agreement::reach(config);
+        let agreement = Agreement::reach(config, self.passes_through);
+        if agreement.passes_through() {
+            self.passing.begin();
+        }
         let _once = self.agreement.set(agreement);
         Ok(())
     }
@@ -271,7 +264,9 @@ impl Filesystem for WamediaFs {
             Ok((attr, file)) => {
                 telling.told(attr.ino);
                 drop(telling);
-                let number = self.handles.insert(Handle::File(FileGuard::new(self.volume.clone(), file)));
+                let mut guard = FileGuard::new(self.volume.clone(), file);
+                guard.goes_by(self.passing.created(attr.ino, how));
+                let number = self.handles.insert(Handle::File(guard));
                 reply.created(&attr_ttl(&attr), &file_attr(&attr), GENERATION, number, open_flags(how));
             }
             // Somebody else made the name a moment ago by another way than the mount. The kernel then looks again and
@@ -283,35 +278,7 @@ impl Filesystem for WamediaFs {
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _entered = self.enter();
-        let mode = open_mode(flags);
-        let mut open_flags = open_flags(mode);
-        let is_alias = expired::is_alias(number);
-        if is_alias {
-            if mode.write || mode.truncate {
-                return reply.error(Errno::EROFS);
-            }
-            // What is written by its own name is not notified to this one.
-            open_flags.remove(FopenFlags::FOPEN_KEEP_CACHE);
-        }
-        let number = ino(number);
-        if self.was_lost(number) {
-            open_flags.remove(FopenFlags::FOPEN_KEEP_CACHE);
-        }
-        let answer = self.ask_inode(Operation::Open, number, |volume| {
-            if is_alias {
-                Caller::of(req).expect_reach(volume, number)?;
-            }
-            let file = volume.open_file(number, mode)?;
-            let guard = FileGuard::new(self.volume.clone(), file);
-            if mode.truncate && req.uid() != 0 {
-                drop_privileges_of(volume, number)?;
-            }
-            Ok(guard)
-        });
-        match answer {
-            Ok(guard) => reply.opened(self.handles.insert(Handle::File(guard)), open_flags),
-            Err(errno) => reply.error(errno),
-        }
+        self.open_medium(req, number, flags, reply);
     }
 
     fn read(

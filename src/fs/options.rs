@@ -77,6 +77,8 @@ pub struct MountOptions {
     pub threads: usize,
     /// Most bytes of one read request: `max_read=`; `None` leaves it to the kernel.
     pub max_read: Option<u32>,
+    /// Whether large media of a volume without a cipher are read by the kernel alone, unverified: `pass_through`.
+    pub pass_through: bool,
     /// Flags for mount(2); nosuid and nodev unless lifted by `suid` and `dev`.
     pub(super) flags: c_ulong,
 }
@@ -89,6 +91,7 @@ impl Default for MountOptions {
             expired_listed: true,
             threads: DEFAULT_THREADS,
             max_read: None,
+            pass_through: false,
             flags: libc::MS_NOSUID | libc::MS_NODEV,
         }
     }
@@ -125,6 +128,7 @@ impl MountOptions {
             Some(("expired", _)) => return Err(invalid(word, "`expired` is `shown` or `hidden`")),
             Some(("threads", value)) => self.threads = threads(word, value)?,
             Some(("max_read", value)) => self.max_read = Some(max_read(word, value)?),
+            None if word == "pass_through" => self.pass_through = true,
             None if word == "allow_other" => self.access = self.widened(Access::Everybody)?,
             None if word == "allow_root" => self.access = self.widened(Access::OwnerAndRoot)?,
             _ => return Err(unknown(word)),
@@ -239,7 +243,7 @@ fn invalid(word: &str, rule: &str) -> Error {
 
 fn unknown(word: &str) -> Error {
     let mut known = String::from(
-        "allow_other, allow_root, default_permissions, expired=shown|hidden, fsname=, max_read=, threads=",
+        "allow_other, allow_root, default_permissions, expired=shown|hidden, fsname=, max_read=, pass_through, threads=",
     );
     for (_, set, clear) in FLAGS {
         let _ = write!(known, ", {set}, {clear}");
@@ -261,7 +265,8 @@ mod tests {
         assert_eq!(options, MountOptions::default());
         assert_eq!(options.flags, libc::MS_NOSUID | libc::MS_NODEV);
         assert!(options.expired_listed);
-        assert!(!options.read_only());
+        assert!(!options.read_only() && !options.pass_through);
+        assert!(parse("ro,pass_through").pass_through);
     }
 
     #[test]

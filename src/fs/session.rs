@@ -70,7 +70,7 @@ pub fn run(
         Some(taken) => Inherited::taken_over(Arc::clone(&taken.note), taken.former.is_in_doubt, volume),
         None => Inherited::first(keeping.as_ref().map(|keeping| Arc::clone(&keeping.note))),
     });
-    let fs = WamediaFs::new(volume.clone(), options.expired_listed, mounted.pulse(), Arc::clone(&inherited));
+    let fs = WamediaFs::new(volume.clone(), options, mounted.pulse(), Arc::clone(&inherited));
     let begin = Begin { fd, keeping, taken, inherited };
     let outcome = serve_fd(fs, begin, &unmounter, options, ready);
     unmounter.mark_ended();

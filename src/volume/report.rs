@@ -55,6 +55,7 @@ impl Volume {
         Ok(Status {
             volume_id: self.id.to_string(),
             cipher: cipher_name(self.suite).to_owned(),
+            pass_through: self.contents_apart,
             state,
             used_bytes,
             max_bytes: policy.max_bytes,

@@ -321,6 +321,9 @@ pub struct Status {
     pub volume_id: String,
     /// `xchacha20-poly1305`, or `none`.
     pub cipher: String,
+    /// Whether large media are read by the kernel alone, so that nothing verifies what is read.
+    #[serde(default)]
+    pub pass_through: bool,
     /// `ok`, or `poisoned: <why>`.
     pub state: String,
     /// Bytes of media.

@@ -1,6 +1,7 @@
 //! The POSIX tree of a mounted volume, call by call.
 //!
-//! Run over another file system as a control: `WAMEDIA_TEST_PLAIN=/var/tmp cargo test --test posix`.
+//! Run over another file system as a control: `WAMEDIA_TEST_PLAIN=/var/tmp cargo test --test posix`; on volumes without a cipher,
+//! read by the kernel alone: `WAMEDIA_TEST_PASS_THROUGH=1 cargo test --test posix`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "../support/mod.rs"]
@@ -15,6 +16,7 @@ mod mapping;
 mod names;
 mod nodes;
 mod opening;
+mod passing;
 mod renames;
 mod space;
 mod writing;

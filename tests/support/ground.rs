@@ -2,6 +2,8 @@
 //!
 //! `WAMEDIA_TEST_PLAIN=DIR` runs the POSIX tests below DIR instead of on a mount. A test that fails on a native file
 //! system tests the wrong thing; what differs there by design asks [`Ground::is_plain`].
+//!
+//! `WAMEDIA_TEST_PASS_THROUGH=1` runs them on volumes without a cipher that are mounted with `-o pass_through`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +14,14 @@ use tempfile::TempDir;
 use super::machine;
 use super::mounted::Mounted;
 use super::place::Place;
+
+fn passes_through() -> bool {
+    std::env::var_os("WAMEDIA_TEST_PASS_THROUGH").is_some()
+}
+
+fn start(place: &Place) -> Mounted {
+    Mounted::start_with(place, if passes_through() { &["-o", "pass_through"] } else { &[] })
+}
 
 /// An empty directory to test in, gone when dropped.
 pub struct Ground {
@@ -39,8 +49,11 @@ impl Ground {
         if !machine::can_mount(test) {
             return None;
         }
-        let place = Place::with_volume(&["--quota", quota]);
-        let mounted = Mounted::start(&place);
+        let place = match passes_through() {
+            true => Place::with_plain_volume(&["--quota", quota]),
+            false => Place::with_volume(&["--quota", quota]),
+        };
+        let mounted = start(&place);
         Some(Ground { root: mounted.root().to_owned(), plain: None, mounted: Some(mounted), place: Some(place) })
     }
 
@@ -68,7 +81,7 @@ impl Ground {
     pub fn remount(&mut self) {
         if let (Some(mounted), Some(place)) = (self.mounted.take(), &self.place) {
             mounted.unmount();
-            self.mounted = Some(Mounted::start(place));
+            self.mounted = Some(start(place));
         }
     }
 

@@ -17,9 +17,17 @@ impl Mapping {
         Mapping::try_new(file, len, flags).expect("mmap")
     }
 
-    /// The same where it may fail.
+    /// Maps the first `len` bytes, shared, to be read only.
+    pub fn read_only(file: &File, len: usize) -> Mapping {
+        Mapping::map(file, len, MapFlags::SHARED, ProtFlags::READ).expect("mmap")
+    }
+
+    /// The same as [`Mapping::new`] where it may fail.
     pub fn try_new(file: &File, len: usize, flags: MapFlags) -> io::Result<Mapping> {
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        Mapping::map(file, len, flags, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    fn map(file: &File, len: usize, flags: MapFlags, prot: ProtFlags) -> io::Result<Mapping> {
         #[expect(unsafe_code, reason = "mapping memory is unsafe by nature")]
         // SAFETY: the kernel chooses the address, and the range is touched only through this value, within `len`.
         let start = unsafe { mmap(ptr::null_mut(), len, prot, flags, file, 0) }?;

@@ -60,7 +60,9 @@ impl Mounted {
         let (key, store, mnt) = (place.key(), place.store(), place.mnt());
         let mut command = wamedia();
         command
-            .args(["mount", "--key-file", text(&key)])
+            .arg("mount")
+            // A volume without a cipher takes no key.
+            .args(if key.exists() { vec!["--key-file", text(&key)] } else { Vec::new() })
             .args(options)
             .args([&store, &mnt])
             .stdin(Stdio::null())

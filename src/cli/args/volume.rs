@@ -32,7 +32,8 @@ pub struct Init {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Mount options (-o) are those of mount(8), above all allow_other, default_permissions, fsname=NAME, ro, \
-expired=hidden. For root, allow_other and default_permissions are set.\n\nWith --daemon the log goes to --log-file, else to stderr if that is a file, else to syslog.\n\n\
+expired=hidden. For root, allow_other and default_permissions are set. With pass_through the kernel reads large media of a \
+volume made with --cipher none by itself: fast, and without verifying them.\n\nWith --daemon the log goes to --log-file, else to stderr if that is a file, else to syslog.\n\n\
 With --keep-mount, under a service manager with a store of descriptors, programs that use the mount wait for the next process \
 when this one is killed, or ends on SIGUSR2 (exit code 13), and go on with it. It takes Linux 6.9.\n\n\
 Example:\n  wamedia mount --init --daemon --quota 50GB /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount /var/lib/wamedia/store /srv/whatsappMedia\n  wamedia mount --listen 127.0.0.1:8080 /var/lib/wamedia/store /srv/whatsappMedia"

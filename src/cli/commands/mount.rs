@@ -10,6 +10,7 @@ use crate::cli::environment::Environment;
 use crate::cli::keeping::{self, Begin};
 use crate::cli::log::Log;
 use crate::cli::{container_volume, holder, keys, node, target};
+use crate::crypto::Suite;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Access, MountOptions};
 use crate::store;
@@ -47,6 +48,9 @@ pub fn run(args: Mount, environment: &Environment, log: &Log) -> Outcome {
         );
     }
     let superblock = store::read_superblock(&places.store)?;
+    if options.pass_through {
+        expect_passing(superblock.suite(), args.keep_mount)?;
+    }
     // Asked for while there still is a terminal.
     let sources = keys::read(&args.keys, environment, &superblock)?;
     holder::wait_for(&places.store);
@@ -78,6 +82,19 @@ fn begin(kept: Vec<(String, OwnedFd)>, args: &Mount, places: &Places, options: &
     }
     let volume = store::read_superblock(&places.store)?.volume();
     keeping::begin(kept, volume, &places.asked, options).map(Some)
+}
+
+/// Refuses `-o pass_through` where it could do nothing, or end badly.
+fn expect_passing(suite: Suite, is_kept: bool) -> Result<()> {
+    if suite != Suite::Checksum {
+        let message = "the kernel cannot read an encrypted volume by itself; leave `-o pass_through` out, or make a volume with `--cipher none`";
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    if is_kept {
+        let message = "what is passed through ends with this process, so the mount cannot be kept; leave out `-o pass_through` or `--keep-mount`";
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    Ok(())
 }
 
 /// Where the volume is and is to be.

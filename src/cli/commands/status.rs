@@ -53,6 +53,7 @@ fn rows(status: &Status, store: &str, hello: Option<&Hello>) -> Vec<(&'static st
         ("mounted", mounted(hello)),
         ("cipher", cipher),
         ("state", status.state.clone()),
+        ("reading", reading(status)),
         ("used", used(status)),
         ("media", format!("{} of {}", status.media, count_limit(status.max_media))),
         ("directories", status.directories.to_string()),
@@ -89,6 +90,12 @@ fn expiry(sweep: &SweepStatus) -> String {
         parts.push(format!("{media} ({bytes}) removed by itself"));
     }
     parts.join("; ")
+}
+
+/// Who reads large media, and with what it is verified.
+fn reading(status: &Status) -> String {
+    let by_kernel = "large media by the kernel alone: `check` and `scrub` find their damage, reads do not";
+    if status.pass_through { by_kernel } else { "verified" }.to_owned()
 }
 
 fn mounted(hello: Option<&Hello>) -> String {
