@@ -65,11 +65,11 @@ class Volume:
         self.wamedia, self.dir = wamedia, Path(tempfile.mkdtemp(prefix="wamedia-costs.", dir=base))
         self.store, self.mnt, self.key = self.dir / "store", self.dir / "mnt", self.dir / "key"
         self.mnt.mkdir()
-        key = [] if cipher == "none" else ["--key-file", str(self.key)]
+        key = [] if cipher in ("none", "passed") else ["--key-file", str(self.key)]
         if key:
             self.key.touch(0o600)
             self.key.write_text(os.urandom(32).hex())
-        self.options = key
+        self.options = key + (["-o", "pass_through"] if cipher == "passed" else [])
         run(wamedia, "init", *(key or ["--cipher", "none"]), str(self.store))
         self.daemon = None
         self.mount()
@@ -271,6 +271,7 @@ def works(wamedia):
         Work("read, store in cache", "MiB", mib, lambda v: read_file(v.mnt / "large"), make_large),
         Work("read again", "MiB", mib, lambda v: read_file(v.mnt / "large"), lambda v: (make_large(v), read_file(v.mnt / "large"))),
         Work("`--cipher none`: read, store in cache", "MiB", mib, lambda v: read_file(v.mnt / "large"), make_large, "none"),
+        Work("the same with `-o pass_through`", "MiB", mib, lambda v: read_file(v.mnt / "large"), make_large, "passed"),
         Work("random 4 KiB, store in cache", "read", RANDOM_READS, lambda v: random_reads(v.mnt / "large", 4096), make_large),
         Work("random 64 KiB, store in cache", "read", RANDOM_READS, lambda v: random_reads(v.mnt / "large", 65536), make_large),
         Work(f"ingest of media ({total // MEDIA // 1024} KiB)", "file", MEDIA, lambda v: ingest(v, False)),

@@ -132,8 +132,8 @@ def make_media(job):
 class Volume:
     """A store with its key, and the daemon that serves it while it is mounted."""
 
-    def __init__(self, wamedia, base):
-        self.wamedia = wamedia
+    def __init__(self, wamedia, base, options):
+        self.wamedia, self.options = wamedia, options
         self.store, self.mount, self.key = base / "store", base / "mnt", base / "key"
         self.log = open(base / "log", "a", encoding="utf-8")  # pylint: disable=consider-using-with
         self.daemon = None
@@ -161,7 +161,7 @@ class Volume:
         if cold:
             self.forget_index_files()
         start = time.monotonic()
-        command = [self.wamedia, "--log", "warn", "mount", "--key-file", self.key, self.store, self.mount]
+        command = [self.wamedia, "--log", "warn", "mount", *self.options, "--key-file", self.key, self.store, self.mount]
         self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         while not self.is_mounted():
             if self.daemon.poll() is not None or time.monotonic() - start > START_LIMIT:
@@ -429,6 +429,7 @@ def arguments():
         "--media", type=sizes, default="1000,10000,100000,1000000", help="numbers of media (default: %(default)s)"
     )
     parser.add_argument("--dir", help="where to work; everything is made in a directory below (default: $TMPDIR)")
+    parser.add_argument("--index-cache", metavar="SIZE", help="mount with this cache of the index (default: the mount's own)")
     parser.add_argument("--json", help="write the results here too, after each size")
     parser.add_argument("--check", action="store_true", help="measure `wamedia check` of the unmounted store too")
     return parser.parse_args()
@@ -451,7 +452,8 @@ def main():
         for media in options.media:
             place = base / str(media)
             place.mkdir()
-            volume = Volume(os.path.abspath(wamedia), place)
+            cache = ["--index-cache", options.index_cache] if options.index_cache else []
+            volume = Volume(os.path.abspath(wamedia), place, cache)
             try:
                 results.append(measure(volume, pool, media, options.check))
             finally:
