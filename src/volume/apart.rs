@@ -30,17 +30,13 @@ pub(super) struct ApartChunk {
     pub bytes: Buffer,
 }
 
-impl ApartChunk {
-    fn plaintext(&self) -> &[u8] {
-        self.bytes.get(HEAD_LEN..).unwrap_or_default()
-    }
-}
-
-/// Writes chunks that follow one another into the contents file.
-pub(super) fn write_apart(blob: &dyn Blob, chunks: &[ApartChunk]) -> Result<()> {
-    let Some(first) = chunks.first() else { return Ok(()) };
-    let bufs: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk.plaintext())).collect();
-    blob.write_contents_at(&bufs, first.chunk * CHUNK)
+/// Writes chunks that follow one another, each behind room for a head, into the contents file.
+pub(super) fn write_apart<'a>(blob: &dyn Blob, chunks: impl Iterator<Item = (u64, &'a Buffer)>) -> Result<()> {
+    let mut chunks = chunks.peekable();
+    let Some(&(first, _)) = chunks.peek() else { return Ok(()) };
+    let bufs: Vec<IoSlice<'_>> =
+        chunks.map(|(_, bytes)| IoSlice::new(bytes.get(HEAD_LEN..).unwrap_or_default())).collect();
+    blob.write_contents_at(&bufs, first * CHUNK)
 }
 
 /// Has the disk begin with the contents of a batch when a whole stretch of `stretch` bytes is behind them.
@@ -53,13 +49,10 @@ pub(super) fn begin_contents_sync(batch: &Batch, stretch: u64) {
     }
 }
 
-/// Writes those of a batch that lie apart into the contents file, and leaves of each its frame.
+/// Writes those of a batch that lie apart into the contents file.
 pub(super) fn write_batch_apart(batch: &Batch) -> Result<()> {
-    let apart = || batch.chunks.iter().filter(|pending| pending.apart.is_some());
-    let Some(first) = apart().next() else { return Ok(()) };
-    let bufs: Vec<IoSlice<'_>> =
-        apart().map(|pending| IoSlice::new(pending.frame.get(HEAD_LEN..).unwrap_or_default())).collect();
-    batch.blob.write_contents_at(&bufs, first.chunk * CHUNK)
+    let apart = batch.chunks.iter().filter(|pending| pending.apart.is_some());
+    write_apart(&*batch.blob, apart.map(|pending| (pending.chunk, &pending.frame)))
 }
 
 impl OpenBlob {

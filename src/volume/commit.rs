@@ -151,7 +151,7 @@ impl Volume {
         let file = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(&open)? };
         let parts = header.iter().chain(chunks.iter().map(|chunk| &**chunk)).chain(&tail);
         let bufs: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
-        write_apart(&*file, &apart)?;
+        write_apart(&*file, apart.iter().map(|apart| (apart.chunk, &apart.bytes)))?;
         if let Err(e) = file.write_at(&bufs, start) {
             if open.is_new {
                 // So that the next try can create it again.
