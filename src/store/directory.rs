@@ -409,8 +409,8 @@ fn read_all(file: &File, bufs: &mut [IoSliceMut<'_>], offset: u64) -> rustix::io
     Ok(total)
 }
 
-fn reserve(file: &File, len: u64) -> rustix::io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+fn reserve(file: &File, from: u64, to: u64) -> rustix::io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, from, to.saturating_sub(from)) {
         // Where the file system makes no promises, writing is what shows whether there is room.
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
         other => other,
@@ -463,9 +463,9 @@ impl Blob for DirBlob {
         done
     }
 
-    fn reserve(&self, len: u64) -> Result<()> {
+    fn reserve(&self, from: u64, to: u64) -> Result<()> {
         self.latch.pass()?;
-        self.named(reserve(&self.file, len))
+        self.named(reserve(&self.file, from, to))
     }
 
     fn cut(&self, len: u64) -> Result<()> {
@@ -505,7 +505,7 @@ impl Blob for DirBlob {
 
     fn reserve_contents(&self, len: u64) -> Result<()> {
         self.latch.pass()?;
-        self.of_contents(reserve(&*self.expect_contents()?, len).map_err(Into::into))
+        self.of_contents(reserve(&*self.expect_contents()?, 0, len).map_err(Into::into))
     }
 
     fn will_read(&self, from: u64, to: u64) {

@@ -122,12 +122,12 @@ pub trait Blob: Send + Sync {
     /// `NoSpace`, `Poisoned`; `Io`, which poisons.
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()>;
 
-    /// Has the disk promise room for the first `len` bytes; its length stays. What is beyond its length is given back
+    /// Has the disk promise room for the bytes `from..to`; its length stays. What is beyond its length is given back
     /// by [`Blob::cut`].
     ///
     /// # Errors
     /// `NoSpace`, `Poisoned`, `Io`; nothing has changed.
-    fn reserve(&self, len: u64) -> Result<()>;
+    fn reserve(&self, from: u64, to: u64) -> Result<()>;
 
     /// Cuts it to `len` bytes, for recovery, or to its own length.
     ///

@@ -200,7 +200,7 @@ impl Volume {
         let outcome = blob
             .make_contents()
             .and_then(|()| blob.reserve_contents(len))
-            .and_then(|()| blob.reserve(open.end + chunks * APART_STRIDE + rest))
+            .and_then(|()| blob.reserve(0, open.end + chunks * APART_STRIDE + rest))
             .and_then(|()| blob.write_at(&[IoSlice::new(&header)], 0));
         if let Err(e) = outcome {
             self.store.remove(open.cipher.blob)?;

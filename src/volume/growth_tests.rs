@@ -1,10 +1,11 @@
 //! What is written stays bounded: chunks in memory, runs of an end frame, dead bytes of a blob.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crash_tests::{NODE, RW, after_a_crash, blob_file, new_volume};
+use super::crash_tests::{NODE, RW, after_a_crash, blob_file, image_of, new_volume, reopen};
 use super::writer::MAX_DIRTY_CHUNKS;
 use super::writing::allocated;
 use super::{Allocate, OpenFile, Policy, SetAttr, Volume, XattrMode};
@@ -256,4 +257,42 @@ fn large_attributes_are_refused_when_the_disk_is_full_to_its_floor() {
     let (_image, killed) = after_a_crash(&dir);
     assert_eq!(killed.getattr(ino).unwrap().mode, 0o600);
     assert_eq!(killed.get_xattr(ino, b"user.big").unwrap_err().kind(), Kind::NoAttribute);
+}
+
+/// Bytes that the first blob of an inode takes of the disk beyond its length.
+fn ahead_of(dir: &Path, ino: Ino) -> u64 {
+    let meta = blob_file(dir, ino).metadata().unwrap();
+    (meta.blocks() * 512).saturating_sub(meta.len())
+}
+
+#[test]
+fn room_that_a_large_file_has_ahead_is_given_back_at_its_close_and_after_a_crash() {
+    let (dir, volume) = new_volume();
+    let (attr, file) = volume.create(Ino::ROOT, b"f", &NODE, RW).unwrap();
+    let part: Vec<u8> = (0..1 << 20).map(|n| (n % 251) as u8).collect();
+    for n in 0..10 {
+        volume.write(&file, n << 20, &part, false).unwrap();
+    }
+    volume.fsync(&file, false).unwrap();
+    if ahead_of(dir.path(), attr.ino) < 4 << 20 {
+        assert!(!has_fallocate(dir.path()), "nothing is ahead of a large file");
+        return;
+    }
+    // Copying a store leaves the room behind.
+    let image = image_of(&dir);
+    let blob = blob_file(image.path(), attr.ino);
+    let len = blob.metadata().unwrap().len();
+    rustix::fs::fallocate(&blob, rustix::fs::FallocateFlags::KEEP_SIZE, len, 4 << 20).unwrap();
+    let (image, killed) = reopen(image);
+    assert!(ahead_of(image.path(), attr.ino) < 1 << 20, "a crash has cost room");
+    assert!(contents(&killed, attr.ino) == part.repeat(10));
+    volume.close(file);
+    assert!(ahead_of(dir.path(), attr.ino) < 1 << 20, "a close has cost room");
+    assert!(contents(&volume, attr.ino) == part.repeat(10));
+}
+
+/// Whether the disk makes promises.
+fn has_fallocate(dir: &Path) -> bool {
+    let file = std::fs::File::create(dir.join("probe")).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 1 << 20).is_ok()
 }

@@ -112,11 +112,20 @@ pub(super) struct Batch {
     pub flight: Arc<Flight>,
 }
 
-/// How many batches of one file are on their way.
+/// The batches of one file that are on their way.
 #[derive(Default)]
 pub(super) struct Flight {
     pending: Mutex<usize>,
     landed: Condvar,
+    sealed: Mutex<Sealed>,
+}
+
+/// Batches that wait to be written, and whether a thread is at it: the kernel lets one in at a time, and a second thread
+/// that waited for it there could seal meanwhile.
+#[derive(Default)]
+struct Sealed {
+    batches: VecDeque<Batch>,
+    is_written: bool,
 }
 
 impl Flight {
@@ -130,6 +139,21 @@ impl Flight {
 
     fn start(&self) {
         *self.pending.lock() += 1;
+    }
+
+    /// Takes a sealed batch; whether the caller is to write what waits.
+    fn line_up(&self, batch: Batch) -> bool {
+        let mut sealed = self.sealed.lock();
+        sealed.batches.push_back(batch);
+        !std::mem::replace(&mut sealed.is_written, true)
+    }
+
+    /// The next batch to write, for who is at it; ends that when there is none.
+    fn next(&self) -> Option<Batch> {
+        let mut sealed = self.sealed.lock();
+        let next = sealed.batches.pop_front();
+        sealed.is_written = next.is_some();
+        next
     }
 
     fn land(&self) {
@@ -283,17 +307,27 @@ fn serve(work: &Receiver<Job>, again: &Sender<Job>, shared: &Shared) {
     while let Ok(job) = work.recv() {
         match job {
             Job::Hash(lane) => hash(&lane, again),
-            Job::Seal(batch) => {
-                let (bytes, flight) = (batch.chunks.len() * CHUNK_LEN, Arc::clone(&batch.flight));
-                // Whatever happens to them, who waits for these chunks must hear of it.
-                if catch_unwind(AssertUnwindSafe(|| seal(batch, shared))).is_err() {
-                    shared.store.latch().close("acknowledged bytes could not be written: a thread gave up on them");
+            Job::Seal(mut batch) => {
+                let flight = Arc::clone(&batch.flight);
+                watched(shared, || seal(&mut batch));
+                if flight.line_up(batch) {
+                    while let Some(batch) = flight.next() {
+                        let bytes = batch.chunks.len() * CHUNK_LEN;
+                        watched(shared, || write(batch, shared));
+                        shared.give(bytes);
+                        flight.land();
+                    }
                 }
-                shared.give(bytes);
-                flight.land();
             }
             Job::End => return,
         }
+    }
+}
+
+/// Whatever happens to acknowledged bytes, who waits for them must hear of it.
+fn watched(shared: &Shared, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        shared.store.latch().close("acknowledged bytes could not be written: a thread gave up on them");
     }
 }
 
@@ -320,7 +354,7 @@ fn hash(lane: &Lane, again: &Sender<Job>) {
     }
 }
 
-fn seal(mut batch: Batch, shared: &Shared) {
+fn seal(batch: &mut Batch) {
     for pending in &mut batch.chunks {
         let (offset, number, chunk) = (pending.offset, pending.number, pending.chunk);
         match &mut pending.apart {
@@ -333,6 +367,10 @@ fn seal(mut batch: Batch, shared: &Shared) {
             }
         }
     }
+}
+
+/// Writes a sealed batch. The latch lets none through that could not be sealed.
+fn write(batch: Batch, shared: &Shared) {
     let outcome = {
         let header = batch.header.iter().map(|h| IoSlice::new(h));
         let frames = batch.chunks.iter().map(|p| IoSlice::new(p.in_blob()));

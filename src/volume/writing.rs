@@ -17,12 +17,18 @@ use crate::format::content::{ChunkMap, Content, MAX_RUNS, Place};
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, STRIDE};
 use crate::format::geometry::{MAX_FILE_LEN, Span, chunk_count, chunk_len, spans};
 use crate::ids::BlobId;
+use crate::store::Blob;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
 /// What the frames of a commit take beside the chunks, at most but for many names or attributes.
 pub(super) const COMMIT_LEN: u64 = 16 << 10;
 /// Bytes the disk is asked for at a time beyond what is needed.
 const RESERVE_STEP: u64 = 256 << 10;
+/// From this length of a blob on the disk is asked for room ahead of what is written, so that it need not find some for
+/// each page: as much again as there is, at most [`MOST_AHEAD`].
+pub(super) const AHEAD_FROM: u64 = 8 << 20;
+/// The most bytes that a blob has ahead. They are given back when it is closed, or after a crash.
+const MOST_AHEAD: u64 = 64 << 20;
 
 /// Bytes a content is charged: every chunk that is no hole, the last one only as far as the file reaches.
 pub(super) fn allocated(map: &ChunkMap, len: u64) -> u64 {
@@ -271,6 +277,7 @@ impl Volume {
         if chunks.is_empty() && header.is_none() {
             return Ok(());
         }
+        self.reserve_ahead(open, &*blob, offset, &mut writer.reserved);
         let batch = Batch {
             blob,
             cipher: Arc::clone(&open.cipher),
@@ -281,6 +288,19 @@ impl Volume {
         };
         self.sealer.submit(batch, hashed.then_some(&writer.lane));
         Ok(())
+    }
+
+    /// Has a disk with much room give some of it to a blob that grows large, before it is written from `from` on: a hint, by
+    /// which writing a GB costs a tenth less.
+    fn reserve_ahead(&self, open: &OpenBlob, blob: &dyn Blob, from: u64, reserved: &mut u64) {
+        let is_covered = open.end <= *reserved;
+        if open.end < AHEAD_FROM || is_covered || open.apart.is_some() || !matches!(self.tight_room(), Ok(None)) {
+            return;
+        }
+        let to = open.end + open.end.min(MOST_AHEAD);
+        if blob.reserve(from.max(*reserved), to).is_ok() {
+            *reserved = to;
+        }
     }
 
     /// On a disk with little room: makes sure that there is some for what waits in memory, `chunks` more, and the commit,
@@ -307,7 +327,7 @@ impl Volume {
             return Err(Error::new(Kind::NoSpace, "the disk under the store is full, but for its floor"));
         }
         let blob = if open.is_new { self.store.create(open.cipher.blob)? } else { self.blob_of(open)? };
-        let reserve = |len| blob.reserve(len).map(|()| len);
+        let reserve = |len| blob.reserve(0, len).map(|()| len);
         let mut outcome = reserve(needed + RESERVE_STEP).or_else(|_| reserve(needed));
         if open.is_new {
             outcome = outcome.and_then(|len| blob.write_at(&[IoSlice::new(&open.cipher.header())], 0).map(|()| len));

@@ -11,6 +11,7 @@ use crate::index::{Table, schema};
 use crate::store::Blob;
 use crate::volume::record::Record;
 use crate::volume::truth::{self, Truth};
+use crate::volume::writing::AHEAD_FROM;
 
 /// What was found in a blob.
 pub(super) enum Found {
@@ -90,13 +91,15 @@ impl Recovery<'_> {
         self.gone.push(id);
     }
 
-    /// Gives a blob the end of a state that is the truth now: cuts off what lies behind it, and writes its trailer again
-    /// where the frame is whole and the trailer is not.
+    /// Gives a blob the end of a state that is the truth now: cuts off what lies behind it, gives back the room that a large
+    /// one had ahead, and writes its trailer again where the frame is whole and the trailer is not.
     pub(super) fn cut_behind(&mut self, truth: &Truth) -> Result<()> {
         let Some(at) = truth.record.location else { return Ok(()) };
         let Some(blob) = self.volume.store.open(at.blob)? else { return Ok(()) };
-        if truth.torn > 0 {
+        if truth.torn > 0 || at.end() >= AHEAD_FROM {
             blob.cut(at.end())?;
+        }
+        if truth.torn > 0 {
             self.notes.push(format!("blob {}: {} bytes that were never synced were cut off", at.blob, truth.torn));
         }
         if !truth::is_finished_at(&*blob, at.end())? {
