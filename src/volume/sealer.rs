@@ -17,7 +17,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex};
 
 /// Bytes of plaintext that may wait to be sealed, over all files.
-pub(super) const BUDGET: usize = 16 << 20;
+pub(super) const BUDGET: usize = 8 << 20;
 /// With more than this waiting both threads have enough to do, and no digest is begun.
 const BUSY: usize = 128 << 10;
 /// With more than this waiting, digests that were begun are given up.
