@@ -75,8 +75,16 @@ fn give_all(volume: &Volume, notifier: &Notifier, reads: &Receiver<Small>) {
                 tracing::debug!(%error, "a chunk was refused by the kernel");
             }
         });
-        if let Err(error) = given {
-            tracing::debug!(%error, ino = %read.ino, "a chunk could not be given to the kernel");
+        match given {
+            Ok(None) => {}
+            // It is changed already.
+            Ok(Some((offset, len))) => {
+                let len = i64::try_from(len).unwrap_or_default();
+                let _ = notifier.inval_inode(INodeNo(read.ino.0), offset as i64, len);
+            }
+            Err(error) => {
+                tracing::debug!(%error, ino = %read.ino, "a chunk could not be given to the kernel");
+            }
         }
     }
 }

@@ -344,7 +344,7 @@ impl Volume {
     pub fn open_file(&self, ino: Ino, mode: OpenMode) -> Result<OpenFile> {
         self.activity.note();
         let inode = self.inode(ino)?;
-        let mut state = inode.state.write();
+        let mut state = if mode.write || mode.truncate { self.claim(&inode) } else { inode.state.write() };
         match state.record.attrs.kind {
             FileKind::Regular => {}
             FileKind::Directory => return Err(Kind::IsDirectory.into()),
@@ -469,7 +469,7 @@ impl Volume {
     /// `NotFound`; as [`Volume::write`] when the length changes; `Invalid` for the length of what is no file.
     pub fn setattr(&self, ino: Ino, change: &SetAttr) -> Result<super::types::Attr> {
         let inode = self.inode(ino)?;
-        let mut state = inode.state.write();
+        let mut state = if change.size.is_some() { self.claim(&inode) } else { inode.state.write() };
         let now = self.clock.now();
         if let Some(len) = change.size {
             match state.record.attrs.kind {

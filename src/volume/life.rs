@@ -12,6 +12,7 @@ use super::history::Noting;
 use super::indexing::IndexSealer;
 use super::inode::{InodeCache, State};
 use super::ledger::Ledger;
+use super::lending::Lending;
 use super::meter::Meter;
 use super::policy::InForce;
 use super::publisher::Publisher;
@@ -231,6 +232,7 @@ impl Volume {
             cache: InodeCache::new(CACHED_INODES),
             absent: Absent::default(),
             chunks: ChunkCache::new(),
+            lending: Lending::default(),
             sealer,
             activity: Activity::default(),
             contents_apart: is_plain && options.contents_apart,

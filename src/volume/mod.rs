@@ -38,6 +38,7 @@ mod inode;
 #[cfg(all(test, feature = "interleavings"))]
 mod interleaving_tests;
 mod ledger;
+mod lending;
 mod life;
 mod listed;
 mod meter;
@@ -122,6 +123,7 @@ use ahead::ReadAhead;
 use audit::AuditLog;
 use inode::{Inode, InodeCache};
 use ledger::Ledger;
+use lending::Lending;
 use policy::InForce;
 use publisher::Publisher;
 use quota::Quota;
@@ -157,6 +159,7 @@ pub struct Volume {
     cache: InodeCache,
     absent: Absent,
     chunks: ChunkCache,
+    lending: Lending,
     sealer: Sealer,
     activity: Activity,
     /// Whether large contents without a cipher are written apart.

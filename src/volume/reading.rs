@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::content::{Content, Place};
 use crate::format::frame::{CHUNK_LEN, FRAME_OVERHEAD, FrameKind, HEAD_LEN, Head, TAG_LEN};
 use crate::format::geometry::{Span, chunk_len, spans};
-use crate::ids::{BlobId, Ino};
+use crate::ids::BlobId;
 use crate::store::Blob;
 use crate::sync::Mutex;
 
@@ -61,33 +61,13 @@ impl Volume {
             return Err(Kind::BadHandle.into());
         }
         self.activity.note();
-        // Not behind somebody who waits to change it: who has it now, to lend a chunk, may be waiting for this answer.
+        // Not behind somebody who waits to change it: who has it now may be waiting for this answer.
         let state = file.inode.state.read_recursive();
         if let Some(writer) = &state.writer {
             writer.flight.wait();
         }
         self.read_ahead(&file.ahead, &state, offset, buf.len());
         self.read_state(&state, offset, buf).map_err(|e| self.name_medium(&state, e))
-    }
-
-    /// Shows a whole chunk of a medium, with its offset, to `keep`, while nobody can change it; not at all when somebody has
-    /// it open for writing, or the chunk is not in the blob as long as it is now.
-    ///
-    /// # Errors
-    /// As [`Volume::read`].
-    pub fn lend_chunk(&self, ino: Ino, chunk: u64, keep: impl FnOnce(u64, &[u8])) -> Result<()> {
-        let inode = self.inode(ino)?;
-        let state = inode.state.read_recursive();
-        if state.writers > 0 || state.writer.is_some() || state.removed {
-            return Ok(());
-        }
-        let (Some(content), Some(open)) = (&state.content, &state.blob) else { return Ok(()) };
-        let Some(place) = content.map.find(chunk) else { return Ok(()) };
-        let plain = self.plain_chunk(open, &*self.blob_of(open)?, place, chunk)?;
-        if plain.len() == chunk_len(state.record.len, chunk) {
-            keep(chunk * CHUNK_LEN as u64, &plain);
-        }
-        Ok(())
     }
 
     /// Says which medium a damaged frame belongs to.
@@ -190,7 +170,13 @@ impl Volume {
     }
 
     /// A chunk's plaintext, from the cache or into it.
-    fn plain_chunk(&self, open: &OpenBlob, file: &dyn Blob, place: Place, chunk: u64) -> Result<Arc<Vec<u8>>> {
+    pub(super) fn plain_chunk(
+        &self,
+        open: &OpenBlob,
+        file: &dyn Blob,
+        place: Place,
+        chunk: u64,
+    ) -> Result<Arc<Vec<u8>>> {
         let (Place::Stored { frame, .. } | Place::Apart { frame, .. }) = place else { return Ok(Arc::default()) };
         let key = (open.cipher.blob, frame);
         if let Some(plain) = self.chunks.chunks.lock().get(&key) {

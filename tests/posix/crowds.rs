@@ -10,7 +10,10 @@ use rustix::io::Errno;
 
 use crate::errno;
 use crate::support::ground::Ground;
-use crate::support::patterns::{assert_same, bytes};
+use crate::support::machine::can_mount;
+use crate::support::mounted::Mounted;
+use crate::support::patterns::{Numbers, assert_same, bytes};
+use crate::support::place::Place;
 
 #[test]
 fn many_threads_work_side_by_side() {
@@ -201,4 +204,44 @@ fn ten_thousand_files_are_open_at_once() {
     }
     drop(open);
     ground.finish();
+}
+
+#[test]
+fn one_thread_serves_who_reads_a_little_and_who_opens_the_same_file() {
+    if !can_mount("one_thread_serves_who_reads_a_little_and_who_opens_the_same_file") {
+        return;
+    }
+    let place = Place::with_volume(&[]);
+    let mounted = Mounted::start_with(&place, &["-o", "threads=1"]);
+    let (path, content) = (mounted.path("f"), bytes(7, 1 << 20));
+    fs::write(&path, &content).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Whole chunks go to the kernel after small reads, while other reads and the openings wait for the one thread.
+        let readers = [1, 2].map(|seed| {
+            let (path, content) = (&path, &content);
+            scope.spawn(move || {
+                let (file, mut at, mut some) = (File::open(path).unwrap(), Numbers::new(seed), [0; 4096]);
+                for _ in 0..5000 {
+                    let offset = at.below(256) * 4096;
+                    if offset < 16 * 4096 {
+                        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+                    }
+                    file.read_exact_at(&mut some, offset).unwrap();
+                    assert_same(&some, &content[offset as usize..][..4096], "read while others open it");
+                }
+            })
+        });
+        for writes in [false, true] {
+            let (path, is_over) = (&path, &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::SeqCst) {
+                    drop(OpenOptions::new().read(true).write(writes).open(path).unwrap());
+                }
+            });
+        }
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        is_over.store(true, Ordering::SeqCst);
+    });
+    mounted.unmount();
 }
