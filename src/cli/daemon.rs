@@ -31,8 +31,6 @@ use crate::volume::{OpenOptions, Schedule, Volume};
 const RUNTIME_THREADS: usize = 2;
 /// How long programs that still use a mount may take when the daemon is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How often memory that is not in use is given back to the system.
-const TRIM_EVERY: Duration = Duration::from_secs(30);
 /// How long the control socket's last answers may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 /// How long requests that are under way may take when no further ones are answered.
@@ -102,7 +100,7 @@ pub fn run(service: Service, in_background: bool, log: &Log) -> Outcome {
 /// Those of [`Volume::open`], of the mount (exit code 32), and of the shutdown.
 pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Result<Exit, Failure> {
     log.catch_panics();
-    process::limit_arenas();
+    process::give_memory_back();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .enable_all()
@@ -118,14 +116,6 @@ pub fn serve(mut service: Service, ready: Ready, log: &Log) -> std::result::Resu
     if !service.is_read_only() {
         volume.schedule_sweeps();
     }
-    process::give_memory_back();
-    runtime.spawn(async {
-        let mut tick = tokio::time::interval(TRIM_EVERY);
-        loop {
-            tick.tick().await;
-            let _panicked = tokio::task::spawn_blocking(process::give_memory_back).await;
-        }
-    });
     let served = serve_volume(service, &volume, ready, log, &runtime, signals);
     runtime.shutdown_timeout(GOODBYE_LIMIT);
     served

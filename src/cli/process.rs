@@ -22,27 +22,11 @@ pub fn harden() -> Result<()> {
     Ok(())
 }
 
-/// Arenas of the C library's allocator. Each keeps what its threads freed for itself; with one for each thread the daemon
-/// would hold a multiple of what it uses.
-const ARENAS: libc::c_int = 2;
-
-/// Keeps the allocator from holding much more than is in use. To be called before there are other threads.
-#[expect(unsafe_code, reason = "mallopt(3) has no safe wrapper")]
-pub fn limit_arenas() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it changes a setting of the allocator, which is there for that; no other thread runs yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
-    }
-}
-
-/// Gives back to the system what the allocator holds and nobody uses.
-#[expect(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
+/// Has the allocator give back what nobody uses, by a thread of its own. Without it memory that was used once stays with the
+/// process until it is used again. To be called after a fork.
 pub fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it touches memory only that is not in use, under the allocator's own locks.
-    unsafe {
-        libc::malloc_trim(0);
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        warn!(%error, "memory that was freed is given back late");
     }
 }
 
