@@ -63,6 +63,7 @@ mod report;
 mod retention;
 mod retired;
 mod rewrite;
+mod room;
 mod scrub;
 mod sealer;
 mod state;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Volume;
 use super::inode::{Inode, State};
+use super::room::COMMIT_LEN;
 use super::writer::{Dirty, Writer};
-use super::writing::{COMMIT_LEN, allocated};
+use super::writing::allocated;
 use crate::error::{Error, Kind, Result};
 use crate::format::content::{Content, Place};
 use crate::format::frame::{APART_STRIDE, CHUNK_LEN, FRAME_OVERHEAD, HEADER_LEN, STRIDE, TRAILER_LEN};

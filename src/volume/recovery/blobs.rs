@@ -10,8 +10,8 @@ use crate::ids::{BlobId, Ino};
 use crate::index::{Table, schema};
 use crate::store::Blob;
 use crate::volume::record::Record;
+use crate::volume::room::AHEAD_FROM;
 use crate::volume::truth::{self, Truth};
-use crate::volume::writing::AHEAD_FROM;
 
 /// What was found in a blob.
 pub(super) enum Found {
