@@ -112,20 +112,41 @@ pub(super) struct Batch {
     pub flight: Arc<Flight>,
 }
 
+/// Batches of one file that wait for the same thing. One thread at a time sees to them.
+#[derive(Default)]
+struct Line(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    is_served: bool,
+}
+
+impl Line {
+    /// Takes a batch; whether the caller is to have what waits seen to.
+    fn join(&self, batch: Batch) -> bool {
+        let mut waiting = self.0.lock();
+        waiting.batches.push_back(batch);
+        !std::mem::replace(&mut waiting.is_served, true)
+    }
+
+    /// The next batch, for who sees to them; ends that when there is none.
+    fn next(&self) -> Option<Batch> {
+        let mut waiting = self.0.lock();
+        let next = waiting.batches.pop_front();
+        waiting.is_served = next.is_some();
+        next
+    }
+}
+
 /// The batches of one file that are on their way.
 #[derive(Default)]
 pub(super) struct Flight {
     pending: Mutex<usize>,
     landed: Condvar,
-    sealed: Mutex<Sealed>,
-}
-
-/// Batches that wait to be written, and whether a thread is at it: the kernel lets one in at a time, and a second thread
-/// that waited for it there could seal meanwhile.
-#[derive(Default)]
-struct Sealed {
-    batches: VecDeque<Batch>,
-    is_written: bool,
+    /// Those that wait to be written: the kernel lets one thread at a time write to a file, and a second one that waited for it
+    /// there can seal meanwhile.
+    sealed: Line,
 }
 
 impl Flight {
@@ -141,21 +162,6 @@ impl Flight {
         *self.pending.lock() += 1;
     }
 
-    /// Takes a sealed batch; whether the caller is to write what waits.
-    fn line_up(&self, batch: Batch) -> bool {
-        let mut sealed = self.sealed.lock();
-        sealed.batches.push_back(batch);
-        !std::mem::replace(&mut sealed.is_written, true)
-    }
-
-    /// The next batch to write, for who is at it; ends that when there is none.
-    fn next(&self) -> Option<Batch> {
-        let mut sealed = self.sealed.lock();
-        let next = sealed.batches.pop_front();
-        sealed.is_written = next.is_some();
-        next
-    }
-
     fn land(&self) {
         let mut pending = self.pending.lock();
         *pending -= 1;
@@ -168,14 +174,8 @@ impl Flight {
 /// The running digest of one file; its batches pass it in order.
 #[derive(Default)]
 pub(super) struct Lane {
-    queue: Mutex<LaneQueue>,
+    line: Line,
     sha: Mutex<Sha256>,
-}
-
-#[derive(Default)]
-struct LaneQueue {
-    batches: VecDeque<Batch>,
-    is_served: bool,
 }
 
 impl Lane {
@@ -258,14 +258,8 @@ impl Sealer {
         let Some(jobs) = &self.jobs else { return };
         let job = match lane {
             None => Job::Seal(batch),
-            Some(lane) => {
-                let mut queue = lane.queue.lock();
-                queue.batches.push_back(batch);
-                if std::mem::replace(&mut queue.is_served, true) {
-                    return;
-                }
-                Job::Hash(Arc::clone(lane))
-            }
+            Some(lane) if lane.line.join(batch) => Job::Hash(Arc::clone(lane)),
+            Some(_) => return,
         };
         // The receivers live as long as this sender.
         let _alive = jobs.send(job);
@@ -310,8 +304,8 @@ fn serve(work: &Receiver<Job>, again: &Sender<Job>, shared: &Shared) {
             Job::Seal(mut batch) => {
                 let flight = Arc::clone(&batch.flight);
                 watched(shared, || seal(&mut batch));
-                if flight.line_up(batch) {
-                    while let Some(batch) = flight.next() {
+                if flight.sealed.join(batch) {
+                    while let Some(batch) = flight.sealed.next() {
                         let bytes = batch.chunks.len() * CHUNK_LEN;
                         watched(shared, || write(batch, shared));
                         shared.give(bytes);
@@ -333,17 +327,7 @@ fn watched(shared: &Shared, work: impl FnOnce()) {
 
 /// Passes the batches of a lane through its digest, each then going on to be sealed by whoever is free.
 fn hash(lane: &Lane, again: &Sender<Job>) {
-    loop {
-        let batch = {
-            let mut queue = lane.queue.lock();
-            match queue.batches.pop_front() {
-                Some(batch) => batch,
-                None => {
-                    queue.is_served = false;
-                    return;
-                }
-            }
-        };
+    while let Some(batch) = lane.line.next() {
         {
             let mut sha = lane.sha.lock();
             for pending in &batch.chunks {
