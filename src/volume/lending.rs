@@ -33,14 +33,17 @@ struct Lent {
     is_void: bool,
 }
 
-/// Takes back what was lent when it is dropped.
-struct Loan<'a>(&'a Lending);
+/// Takes back what was lent, once, at the latest when it is dropped.
+struct Loan<'a>(Option<&'a Lending>);
 
 impl Loan<'_> {
-    fn end(&self) -> Lent {
-        let lent = std::mem::take(&mut *self.0.lent.lock());
-        self.0.is_back.notify_all();
-        lent
+    /// Whether it was void.
+    fn end(&mut self) -> bool {
+        self.0.take().is_some_and(|lending| {
+            let lent = std::mem::take(&mut *lending.lent.lock());
+            lending.is_back.notify_all();
+            lent.is_void
+        })
     }
 }
 
@@ -58,7 +61,7 @@ impl Lending {
             return None;
         }
         *lent = Lent { of: Some(ino), is_void: false };
-        Some(Loan(self))
+        Some(Loan(Some(self)))
     }
 
     /// Waits until no chunk of `ino` is lent, or has what is lent void.
@@ -85,7 +88,7 @@ impl Volume {
     /// As [`Volume::read`].
     pub fn lend_chunk(&self, ino: Ino, chunk: u64, keep: impl FnOnce(u64, &[u8])) -> Result<Option<(u64, usize)>> {
         let inode = self.inode(ino)?;
-        let (plain, loan) = {
+        let (plain, mut loan) = {
             let state = inode.state.read_recursive();
             if state.writers > 0 || state.writer.is_some() || state.removed {
                 return Ok(None);
@@ -101,7 +104,7 @@ impl Volume {
         };
         let offset = chunk * CHUNK_LEN as u64;
         keep(offset, &plain);
-        Ok(loan.end().is_void.then_some((offset, plain.len())))
+        Ok(loan.end().then_some((offset, plain.len())))
     }
 
     /// Locks the state of an inode whose content somebody may be about to change who has not had it open for writing.
