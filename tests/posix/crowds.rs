@@ -240,8 +240,9 @@ fn one_thread_serves_who_reads_a_little_and_who_opens_the_same_file() {
                 }
             });
         }
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        let ended = readers.map(|reader| reader.join());
         is_over.store(true, Ordering::SeqCst);
+        ended.into_iter().for_each(|end| end.unwrap());
     });
     mounted.unmount();
 }
